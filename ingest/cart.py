@@ -1,0 +1,177 @@
+"""The shopping cart: add a product, remove one, check out.
+
+In every domain's order: events, state, evolve, commands, decide, and last the domain itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, TypeAlias, assert_never
+
+from pydantic import Field
+
+from ingest.command import Command, Identifier
+from ingest.decider import Decider
+from ingest.domain import Domain
+from ingest.errors import Rejected
+
+# --- events: their fields are columns of the log, so a rename here is a change of the storage format
+
+
+@dataclass(frozen=True, slots=True)
+class ProductAdded:
+    product_id: str
+    quantity: int
+    unit_price_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProductRemoved:
+    product_id: str
+    quantity: int
+    value_cents: int
+    """What the removed units were worth: their share of what that product had cost in this cart."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedOut:
+    pass
+
+
+Event: TypeAlias = ProductAdded | ProductRemoved | CheckedOut
+
+# --- state
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    quantity: int
+    value_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    lines: Mapping[str, Line] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    units: int
+    value_cents: int
+
+
+State: TypeAlias = Open | Closed
+
+# --- evolve
+
+
+def evolve(state: State, event: Event) -> State:
+    assert isinstance(state, Open), "nothing happens to a cart after its check-out"
+    match event:
+        case ProductAdded(product_id, quantity, unit_price_cents):
+            line = state.lines.get(product_id, Line(0, 0))
+            more = Line(line.quantity + quantity, line.value_cents + quantity * unit_price_cents)
+            return Open({**state.lines, product_id: more})
+        case ProductRemoved(product_id, quantity, value_cents):
+            lines = dict(state.lines)
+            line = lines.pop(product_id)
+            if line.quantity > quantity:
+                lines[product_id] = Line(line.quantity - quantity, line.value_cents - value_cents)
+            return Open(lines)
+        case CheckedOut():
+            return Closed(*_totals(state))
+        case _:
+            assert_never(event)
+
+
+def _totals(state: Open) -> tuple[int, int]:
+    units = sum(line.quantity for line in state.lines.values())
+    return units, sum(line.value_cents for line in state.lines.values())
+
+
+# --- commands
+
+Quantity: TypeAlias = Annotated[int, Field(gt=0, le=1_000_000)]
+Cents: TypeAlias = Annotated[int, Field(ge=0, le=100_000_000)]
+
+
+class AddProduct(Command):
+    type: Literal["AddProduct"] = "AddProduct"
+    cart_id: Identifier
+    product_id: Identifier
+    quantity: Quantity
+    unit_price_cents: Cents
+
+
+class RemoveProduct(Command):
+    type: Literal["RemoveProduct"] = "RemoveProduct"
+    cart_id: Identifier
+    product_id: Identifier
+    quantity: Quantity
+
+
+class CheckOut(Command):
+    type: Literal["CheckOut"] = "CheckOut"
+    cart_id: Identifier
+
+
+CartCommand: TypeAlias = AddProduct | RemoveProduct | CheckOut
+
+# --- decide
+
+
+def decide(state: State, command: CartCommand) -> list[Event]:
+    if isinstance(state, Closed):
+        raise Rejected("the cart is checked out")
+    match command:
+        case AddProduct():
+            return [ProductAdded(command.product_id, command.quantity, command.unit_price_cents)]
+        case RemoveProduct():
+            line = state.lines.get(command.product_id, Line(0, 0))
+            if line.quantity < command.quantity:
+                raise Rejected("the cart does not hold that many")
+            share = line.value_cents * command.quantity // line.quantity
+            return [ProductRemoved(command.product_id, command.quantity, share)]
+        case CheckOut():
+            if not state.lines:
+                raise Rejected("the cart is empty")
+            return [CheckedOut()]
+        case _:
+            assert_never(command)
+
+
+# --- the domain
+
+
+@dataclass(frozen=True, slots=True)
+class CartRow:
+    status: Literal["open", "checked out"]
+    units: int
+    value_cents: int
+
+
+def row(state: State) -> CartRow:
+    match state:
+        case Open():
+            return CartRow("open", *_totals(state))
+        case Closed(units, value_cents):
+            return CartRow("checked out", units, value_cents)
+        case _:
+            assert_never(state)
+
+
+cart = Domain(
+    name="cart",
+    id_field="cart_id",
+    commands=(AddProduct, RemoveProduct, CheckOut),
+    events={
+        "ProductAdded": ProductAdded,
+        "ProductRemoved": ProductRemoved,
+        "CheckedOut": CheckedOut,
+    },
+    decider=Decider(initial=Open(), decide=decide, evolve=evolve),
+    folded="carts",
+    row=row,
+    row_type=CartRow,
+)

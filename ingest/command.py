@@ -1,0 +1,111 @@
+"""From bytes to a command, or to the reason why there is none.
+
+Each payload is validated on its own: joined into one JSON array, one producer's bytes could run
+into another's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+from zlib import crc32
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic_core import from_json
+
+Identifier: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+"""An id or a key: 1 to 100 characters."""
+
+REASON_LENGTH_MAX = 300
+"""Characters of a reason that are kept: a hostile payload must not write its own essay."""
+
+PAYLOAD_KEPT_BYTES_MAX = 4096
+"""Bytes of an unreadable payload that the log keeps."""
+
+IDENTIFIER_LENGTH_MAX = 100
+
+
+class Command(BaseModel):
+    """What every command carries besides its own fields. A domain's commands derive from it.
+
+    A subclass adds `type: Literal["…"]`, which is its name on the wire, and the aggregate's id.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    command_id: Identifier
+    occurred_at: AwareDatetime | None = None
+    """When it happened, as the producer says; the stream id's time where it says nothing."""
+    correlation_id: Identifier | None = None
+    causation_id: Identifier | None = None
+    expected_version: int | None = None
+    """Rejected unless the aggregate is at this version; 0 means that it must be new."""
+    reply_to: Identifier | None = None
+    """The key of a Redis Stream to which the outcome goes; see `streams.reply_key`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A payload that is no command, with whatever could be made out of it."""
+
+    reason: str
+    command_id: str | None = None
+    aggregate_id: str | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    reply_to: str | None = None
+
+
+def partition_of(aggregate_id: str, partitions: int) -> int:
+    """The partition of an aggregate. Producers in any language must compute the same."""
+    return crc32(aggregate_id.encode()) % partitions
+
+
+def reader(
+    validate_json: Callable[[bytes], Command], *, id_field: str, bytes_max: int
+) -> Callable[[bytes], Command | Unreadable]:
+    """A function from a payload to a command, or to an `Unreadable` that says why. Never raises."""
+
+    def read(payload: bytes) -> Command | Unreadable:
+        if len(payload) > bytes_max:
+            return Unreadable(f"the payload has {len(payload)} bytes; the limit is {bytes_max}")
+        try:
+            return validate_json(payload)
+        except ValidationError as error:
+            return _made_out(payload, _first_reasons(error), id_field)
+
+    return read
+
+
+def _first_reasons(error: ValidationError) -> str:
+    """What is wrong, field by field, in one line."""
+    reasons = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False)[:3]:
+        field = ".".join(str(part) for part in problem["loc"][1:])
+        reasons.append(f"{field}: {problem['msg']}" if field else problem["msg"])
+    return "; ".join(reasons)[:REASON_LENGTH_MAX]
+
+
+def _made_out(payload: bytes, reason: str, id_field: str) -> Unreadable:
+    """Keep the envelope where the payload at least is a JSON object, so that its sender is told."""
+    try:
+        found: Any = from_json(payload)
+    except ValueError:
+        return Unreadable(reason)
+    if not isinstance(found, dict):
+        return Unreadable(reason)
+
+    def identifier(field: str) -> str | None:
+        value = found.get(field)
+        fits = isinstance(value, str) and 0 < len(value) <= IDENTIFIER_LENGTH_MAX
+        return value if fits else None
+
+    return Unreadable(
+        reason,
+        command_id=identifier("command_id"),
+        aggregate_id=identifier(id_field),
+        correlation_id=identifier("correlation_id"),
+        causation_id=identifier("causation_id"),
+        reply_to=identifier("reply_to"),
+    )

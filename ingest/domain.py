@@ -1,0 +1,97 @@
+"""A domain: its name, its commands, events and rules, and the row that shows an aggregate's state."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, is_dataclass
+from functools import cached_property, reduce
+from operator import or_
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast, get_args, get_origin
+
+import pyarrow as pa
+from pydantic import Field, TypeAdapter
+
+from ingest.command import Command
+from ingest.decider import Decider
+from ingest.errors import DomainInvalid
+from ingest.schema import OUTCOME_TYPES, columns_of, log_schema
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """Everything that the system has to know about a domain. Checked when it is made."""
+
+    name: str
+    """Names the streams: `{cart-3}:commands`. Never change it while a log exists."""
+    id_field: str
+    """The commands' field that holds the aggregate's id, and the folded read model's key."""
+    commands: tuple[type[Command], ...]
+    events: Mapping[str, type]
+    """Event type in the log → dataclass. The names are the storage format, the classes are not."""
+    decider: Decider[Any, Any, Any]
+    folded: str
+    """The name of the read model that has one row for each aggregate."""
+    row: Callable[[Any], Any]
+    """From a state to a dataclass: the folded read model's own columns."""
+    row_type: type
+    read_models: Path | None = None
+    """The folder with the domain's .sql files; by default the shipped one of that name."""
+    event_types: dict[type, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "event_types", {cls: name for name, cls in self.events.items()})
+        for command in self.commands:
+            if self.id_field not in command.model_fields:
+                raise DomainInvalid(f"{command.__name__} has no field {self.id_field}")
+            command_type(command)
+        for name, cls in self.events.items():
+            if not is_dataclass(cls):
+                raise DomainInvalid(f"event {name}: {cls.__name__} must be a dataclass")
+            if name in OUTCOME_TYPES:
+                raise DomainInvalid(f"event {name}: the log itself uses that name")
+        columns_of(self.row_type)
+        _ = self.schema
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """A row of this domain's log."""
+        return log_schema(self.events)
+
+    @cached_property
+    def validate_json(self) -> Callable[[bytes], Command]:
+        """From a payload to a command; raises pydantic's `ValidationError`."""
+        any_command = cast(Any, reduce(or_, self.commands))
+        if len(self.commands) > 1:
+            any_command = Annotated[any_command, Field(discriminator="type")]
+        adapter: TypeAdapter[Command] = TypeAdapter(any_command)
+        return adapter.validator.validate_json
+
+
+def command_type(command: type[Command]) -> str:
+    """The name of a command on the wire: the one value of its field `type`."""
+    annotation = command.model_fields["type"].annotation if "type" in command.model_fields else None
+    if get_origin(annotation) is not Literal or len(get_args(annotation)) != 1:
+        raise DomainInvalid(
+            f'{command.__name__} needs a field like type: Literal["{command.__name__}"]'
+        )
+    return str(get_args(annotation)[0])
+
+
+def load_domain(name: str) -> Domain:
+    """The domain at `module:attribute`, also from the current folder. Raises `DomainInvalid`."""
+    module_name, _, attribute = name.partition(":")
+    if not attribute:
+        raise DomainInvalid(f"{name!r} names no domain; write it as module:attribute")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # last: a user's pipeline.py must not shadow ours
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise DomainInvalid(f"cannot import the domain {name!r}: {error}") from None
+    domain = getattr(module, attribute, None)
+    if not isinstance(domain, Domain):
+        raise DomainInvalid(f"{module_name} has no Domain named {attribute!r}")
+    return domain

@@ -1,0 +1,117 @@
+"""A row of the log: the envelope, and beside it one typed nullable column for each event field.
+
+Everything that happened to a command is a row. Most rows are the domain's events; three event types
+are the system's own, so that every command has an outcome in the log, in order:
+
+    CommandRejected    a rule said no: `reason`, and the command as it was sent in `payload`
+    CommandUnreadable  it was no valid command: `reason`, and its first bytes in `payload`
+    NothingChanged     it was accepted, and caused no event
+
+These names, and the columns' names and types, are the storage format.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import date, datetime
+from enum import Enum
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from ingest.errors import DomainInvalid
+
+REJECTED = "CommandRejected"
+UNREADABLE = "CommandUnreadable"
+NOTHING_CHANGED = "NothingChanged"
+OUTCOME_TYPES = (REJECTED, UNREADABLE, NOTHING_CHANGED)
+
+_TIME = pa.timestamp("us")  # UTC; without a zone, so that no session's time zone changes a day
+
+ENVELOPE = pa.schema(
+    [
+        ("partition", pa.int32()),
+        ("position", pa.int64()),  # 0, 1, 2 … in the partition, without gaps
+        ("stream_id", pa.string()),  # of the command in its Redis Stream
+        ("event_type", pa.string()),
+        ("aggregate_id", pa.string()),
+        ("version", pa.int64()),  # of the aggregate after this event: 1, 2, 3 …; null for outcomes
+        ("command_id", pa.string()),
+        ("correlation_id", pa.string()),
+        ("causation_id", pa.string()),
+        ("recorded_at", _TIME),  # the time in the stream id
+        ("occurred_at", _TIME),  # what the producer said, or else recorded_at
+        ("schema_version", pa.int16()),
+    ]
+)
+OUTCOME_COLUMNS = pa.schema([("reason", pa.string()), ("payload", pa.binary())])
+
+_ARROW_TYPES: dict[type, pa.DataType] = {
+    str: pa.string(),
+    bytes: pa.binary(),
+    bool: pa.bool_(),
+    int: pa.int64(),
+    float: pa.float64(),
+    datetime: _TIME,
+    date: pa.date32(),
+}
+
+
+def arrow_type(annotation: Any) -> pa.DataType:
+    """The column type for a field's annotation. Raises `TypeError` where there is none."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return arrow_type(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) is Literal:
+        return arrow_type(type(typing.get_args(annotation)[0]))
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        inner = [a for a in typing.get_args(annotation) if a is not type(None)]
+        if len(inner) == 1:
+            return arrow_type(inner[0])
+    if isinstance(annotation, type):
+        if issubclass(annotation, Enum) and issubclass(annotation, str):
+            return pa.string()
+        if annotation in _ARROW_TYPES:
+            return _ARROW_TYPES[annotation]
+    raise TypeError(f"{annotation} has no column type")
+
+
+def columns_of(cls: type) -> dict[str, pa.DataType]:
+    """A dataclass' fields as columns. Raises `DomainInvalid` naming the field that cannot be one."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    columns = {}
+    for field in fields(cls):
+        try:
+            columns[field.name] = arrow_type(hints[field.name])
+        except TypeError:
+            known = ", ".join(t.__name__ for t in _ARROW_TYPES)
+            raise DomainInvalid(
+                f"{cls.__name__}.{field.name}: {hints[field.name]} cannot be a column; use {known}"
+            ) from None
+    return columns
+
+
+def event_columns(events: Mapping[str, type]) -> dict[str, pa.DataType]:
+    """The columns of all event types together: the same name must have the same type."""
+    together: dict[str, pa.DataType] = {}
+    taken = {*ENVELOPE.names, *OUTCOME_COLUMNS.names}
+    for event_type, cls in events.items():
+        for name, column in columns_of(cls).items():
+            if name in taken:
+                raise DomainInvalid(
+                    f"{event_type}.{name}: the log has a column of that name; rename the field"
+                )
+            if together.setdefault(name, column) != column:
+                raise DomainInvalid(
+                    f"{event_type}.{name} is {column} here and {together[name]} in another event;"
+                    " use one type or another name"
+                )
+    return together
+
+
+def log_schema(events: Mapping[str, type]) -> pa.Schema:
+    """The Arrow schema of a row: envelope, the events' columns, then `reason` and `payload`."""
+    body = pa.schema(list(event_columns(events).items()))
+    return pa.schema([*ENVELOPE, *body, *OUTCOME_COLUMNS])

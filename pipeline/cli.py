@@ -1,0 +1,197 @@
+"""The command line: one word, one job. Errors that a user can cause are one line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import duckdb
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from ingest.errors import FoldlogError
+from ingest.producer import Producer
+from pipeline.demo import as_table
+from pipeline.demo import demo as run_demo
+from pipeline.settings import Settings
+from pipeline.status import status as status_of
+from pipeline.up import up as run_up
+from projections.query import connect
+
+app = typer.Typer(
+    name="foldlog",
+    help="CQRS and event sourcing as one small system: Redis Streams in, a Parquet log, DuckDB out.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Data = Annotated[Path | None, typer.Option(help="The data directory [FOLDLOG_DATA, ./data].")]
+Redis = Annotated[
+    str | None, typer.Option("--redis", help="A running Redis [FOLDLOG_REDIS_URL, else our own].")
+]
+DomainName = Annotated[
+    str | None, typer.Option("--domain", help="module:attribute [FOLDLOG_DOMAIN, the cart].")
+]
+
+
+class Format(str, Enum):
+    table = "table"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+def _settings(**given: Any) -> Settings:
+    """Flags, else the environment, else defaults."""
+    return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+@app.command(epilog="Example: `foldlog demo --limit 100000`")
+def demo(
+    data: Data = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many commands.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Continue in the data directory.")] = False,
+) -> None:
+    """Send a year of real grocery baskets through everything, and ask about them."""
+    run_demo(_settings(data=data), limit=limit, keep=keep, console=Console())
+
+
+@app.command(epilog="Example: `foldlog up --data /srv/shop --workers 2`")
+def up(
+    data: Data = None,
+    redis: Redis = None,
+    domain: DomainName = None,
+    workers: Annotated[int | None, typer.Option(help="Processes [FOLDLOG_WORKERS, 1].")] = None,
+    partitions: Annotated[
+        int | None, typer.Option(help="Fixed when the log is made [FOLDLOG_PARTITIONS, 4].")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say only what goes wrong.")] = False,
+) -> None:
+    """Run the pipeline until Ctrl-C: commands in, log and read models out."""
+    settings = _settings(
+        data=data, redis_url=redis, domain=domain, workers=workers, partitions=partitions
+    )
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+
+    def ready(url: str) -> None:
+        if not quiet:
+            typer.echo(f"commands   {url}")
+            typer.echo(f"event log  {settings.events}")
+            typer.echo(f"read it    {settings.published}")
+            typer.echo("Ctrl-C stops.")
+
+    run_up(settings, ready)
+
+
+@app.command(epilog="Example: `echo '{\"type\": \"CheckOut\", \"cart_id\": \"7\"}' | foldlog send - --wait`")
+def send(
+    file: Annotated[str, typer.Argument(help="JSON lines, a command each; - is standard input.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Print each command's outcome.")] = False,
+    data: Data = None,
+    redis: Redis = None,
+    domain: DomainName = None,
+) -> None:
+    """Send commands from a file or from standard input."""
+    settings = _settings(data=data, redis_url=redis, domain=domain)
+    with Producer(settings.reachable_redis, settings.load_domain(), retry_s=2) as producer:
+        commands = _json_lines(file)
+        if not wait:
+            typer.echo(f"sent {producer.send_many(commands):,} commands")
+            return
+        refused = 0
+        for outcome in producer.execute_many(commands, timeout=60):
+            typer.echo(outcome.to_json().decode())
+            refused += outcome.outcome != "accepted"
+        if refused:
+            raise FoldlogError(f"{refused:,} command(s) were not accepted; the lines above say why")
+
+
+def _json_lines(file: str) -> Iterator[dict[str, Any]]:
+    try:
+        lines: Iterable[bytes] = sys.stdin.buffer if file == "-" else Path(file).open("rb")
+    except OSError as error:
+        raise FoldlogError(f"cannot read {file}: {error.strerror}") from None
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                command = json.loads(line)
+            except ValueError as error:
+                raise FoldlogError(f"{file}:{number}: not JSON ({error}); the rest is not sent") from None
+            if not isinstance(command, dict):
+                raise FoldlogError(f"{file}:{number}: not a JSON object; the rest is not sent")
+            yield command
+
+
+@app.command(epilog='Example: `foldlog query "SELECT * FROM carts LIMIT 5"`')
+def query(
+    sql: Annotated[str, typer.Argument(help="Any SELECT over the read models, or `events`.")],
+    output: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
+    data: Data = None,
+) -> None:
+    """Ask the published read models."""
+    with connect(_settings(data=data).published) as db:
+        try:
+            if output is Format.table:
+                Console().print(as_table(db.execute(sql)))
+            else:
+                _print_as(db, sql, output)
+        except duckdb.Error as error:
+            raise FoldlogError(" ".join(str(error).split())) from None
+
+
+def _print_as(db: duckdb.DuckDBPyConnection, sql: str, output: Format) -> None:
+    options = {
+        Format.csv: "FORMAT csv, HEADER",
+        Format.json: "FORMAT json, ARRAY true",
+        Format.parquet: "FORMAT parquet",
+    }
+    if output is Format.parquet and sys.stdout.isatty():
+        raise FoldlogError("Parquet is binary; send it to a file: foldlog query … > answer.parquet")
+    db.execute(f"COPY ({sql.rstrip().rstrip(';')}) TO '/dev/stdout' ({options[output]})")
+
+
+@app.command(epilog="Example: `foldlog status`")
+def status(data: Data = None, redis: Redis = None, domain: DomainName = None) -> None:
+    """Show for each partition what is in the log, published, and still waiting in Redis."""
+    settings = _settings(data=data, redis_url=redis, domain=domain)
+    found = status_of(settings)
+    typer.echo(f"{'partition':>9}  {'last stream id':20}  {'position':>10}  {'published':>10}  {'lag':>8}")
+    for p in found.partitions:
+        lag = "?" if p.lag is None else f"{p.lag:,}"
+        typer.echo(
+            f"{p.partition:>9}  {p.last_stream_id:20}  {p.position:>10,}"
+            f"  {p.published_position:>10,}  {lag:>8}"
+        )
+    if found.lag is None:
+        typer.echo(f"Redis at {settings.reachable_redis} does not answer; the lag is unknown")
+    if found.published_age_s is None:
+        typer.echo("nothing is published yet")
+    else:
+        behind = f"{found.unpublished:,} rows behind the log" if found.unpublished else "up to date"
+        typer.echo(f"read models: published {found.published_age_s:.1f} s ago, {behind}")
+
+
+def main() -> None:
+    """The console script: exit code 2 for wrong use, 1 for failure."""
+    try:
+        app()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        print(f"foldlog: setting {name}: {first['msg']}", file=sys.stderr)
+        sys.exit(2)
+    except FoldlogError as error:
+        print(f"foldlog: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The whole graph on one screen."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import bytewax.operators as op
+import redis
+from bytewax.dataflow import Dataflow
+
+from ingest.source import Batch, CommandSource, Stop
+from ingest.streams import StreamReader, command_stream
+from pipeline.fold import Decided, Fold, Partition
+from pipeline.log import Log
+from pipeline.recovery import Refold, restore
+from pipeline.settings import Settings
+from pipeline.sinks import ReadModels, Replies
+from projections.live import Live
+from projections.publish import Publisher
+from projections.writer import Commit, Writer
+
+
+def build(settings: Settings, stop: Stop) -> Dataflow:
+    """The dataflow of one process. Each worker owns the partitions that it reads, up to their commits."""
+    domain = settings.load_domain()
+    log = Log.open(settings.events, domain=domain.name)
+    owned: dict[int, Partition] = {}
+    fold = Fold(domain, partitions=log.partitions, payload_bytes_max=settings.payload_bytes_max)
+    url = settings.reachable_redis
+
+    def open_reader(number: int) -> StreamReader:
+        owned[number], last_id = restore(domain, log, number, settings.dedupe_window)
+        stream = command_stream(domain.name, number)
+        return StreamReader(
+            url, stream, last_id, batch_max=settings.batch_max, linger_ms=settings.linger_ms
+        )
+
+    def decide(batch: Batch) -> Decided:
+        partition = owned[batch.partition]
+        decided = fold.decide(partition, batch)
+        partition.apply(decided, settings.dedupe_window)
+        return decided
+
+    def commit(decided: Decided) -> Decided:
+        if len(decided.rows):
+            log.append(decided.partition, decided.first, decided.rows)
+        return decided
+
+    def keep_live() -> Live:
+        writer = Writer(settings.data / "writer.duckdb", domain, log, Refold(domain, log))
+        publisher = Publisher(writer, settings.published, settings.publish_interval_ms / 1000)
+        return Live(writer, publisher, rows_max=settings.flush_rows_max, on_failure=stop.failed)
+
+    source = CommandSource(log.partitions, open_reader, stop)
+    connect = partial(redis.Redis.from_url, url, protocol=2)
+
+    flow = Dataflow("foldlog")
+    batches = op.input("commands", flow, source)  # Batch(partition, entries)
+    decided = op.map("decide", batches, decide)  # Decided(partition, first, rows, …)
+    committed = op.map("commit", decided, commit)  # the same, now in the log
+    op.output("replies", committed, Replies(connect, domain.name))
+    changes = op.filter_map("change", committed, _change)  # Commit(partition, first, rows, states)
+    keyed = op.key_on("to_one_writer", changes, lambda _: ReadModels.PART)  # ("read_models", Commit)
+    op.output("read_models", keyed, ReadModels(keep_live))
+    return flow
+
+
+def _change(decided: Decided) -> Commit | None:
+    if not len(decided.rows):
+        return None
+    return Commit(decided.partition, decided.first, decided.rows, decided.states)

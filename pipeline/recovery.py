@@ -1,0 +1,123 @@
+"""What comes back from the log: a partition's writer, and the folded rows of any range of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingest.domain import Domain
+from ingest.outcome import Kind
+from ingest.schema import REJECTED, UNREADABLE
+from pipeline.fold import Aggregate, First, FoldedRows, Partition
+from pipeline.log import Log
+from projections.relations import Positions
+
+_OUTCOME_KINDS: dict[str, Kind] = {REJECTED: "rejected", UNREADABLE: "unreadable"}
+
+
+class Decoder:
+    """From rows of the log back to the domain's events."""
+
+    def __init__(self, domain: Domain) -> None:
+        self._types = {
+            name: (cls, [f.name for f in fields(cls)]) for name, cls in domain.events.items()
+        }
+        body = {column for _, columns in self._types.values() for column in columns}
+        self.columns = ["event_type", "aggregate_id", "version", *sorted(body)]
+
+    def events(self, rows: pa.Table) -> list[Any]:
+        """Each row's event, or None for a row that is an outcome. Times are in UTC, and say so."""
+        events: list[Any] = [None] * len(rows)
+        for event_type, (cls, names) in self._types.items():
+            where = pc.indices_nonzero(pc.equal(rows["event_type"], event_type))
+            picked = rows.take(where)
+            indices = where.to_pylist()
+            columns = [_values(picked[name]) for name in names]
+            made = map(cls, *columns) if columns else (cls() for _ in indices)
+            for index, event in zip(indices, made, strict=True):
+                events[index] = event
+        return events
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.timestamp("us", "UTC"))
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+def fold_rows(
+    domain: Domain, decoder: Decoder, aggregates: dict[str, Aggregate], rows: pa.Table
+) -> None:
+    """Evolve `aggregates` by the events among `rows`."""
+    evolve, initial = domain.decider.evolve, domain.decider.initial
+    ids, versions = rows["aggregate_id"].to_pylist(), rows["version"].to_pylist()
+    for event, aggregate_id, version in zip(decoder.events(rows), ids, versions, strict=True):
+        if event is not None:
+            state = aggregates[aggregate_id][0] if aggregate_id in aggregates else initial
+            aggregates[aggregate_id] = evolve(state, event), version
+
+
+def restore(domain: Domain, log: Log, number: int, dedupe_window: int) -> tuple[Partition, str]:
+    """A partition's writer as it was after the log's last commit, and the stream id to read after."""
+    log.clear_unfinished(number)
+    partition = Partition(number)
+    decoder = Decoder(domain)
+    last_stream_id = "0-0"
+    for rows in log.read(number):
+        fold_rows(domain, decoder, partition.aggregates, rows)
+        partition.remember(_outcomes(rows), dedupe_window)
+        partition.next_position = rows["position"][-1].as_py() + 1
+        last_stream_id = rows["stream_id"][-1].as_py()
+    return partition, last_stream_id
+
+
+def _outcomes(rows: pa.Table) -> dict[str, First]:
+    """Each command's first outcome; of its several rows, the last one's position counts."""
+    columns = ("command_id", "position", "event_type", "reason")
+    outcomes: dict[str, First] = {}
+    for command_id, position, event_type, reason in zip(
+        *(rows[name].to_pylist() for name in columns), strict=True
+    ):
+        if command_id is not None:
+            outcomes[command_id] = position, _OUTCOME_KINDS.get(event_type, "accepted"), reason
+    return outcomes
+
+
+class Refold:
+    """The folded read model's rows, computed from the log alone; see `projections.writer.Refold`."""
+
+    def __init__(self, domain: Domain, log: Log) -> None:
+        self._domain = domain
+        self._log = log
+        self._decoder = Decoder(domain)
+        self._rows = FoldedRows(domain)
+
+    def __call__(self, since: Positions, until: Positions) -> pa.Table:
+        tables = [self._partition(p, since.get(p, 0), end) for p, end in until.items()]
+        return pa.concat_tables([self._rows.schema.empty_table(), *tables])
+
+    def _partition(self, number: int, since: int, until: int) -> pa.Table:
+        """As of `until`, the aggregates of one partition that have events from `since` on."""
+        if since >= until:
+            return self._rows.schema.empty_table()
+        touched = None
+        if since:
+            recent = self._read(number, since, until, ["position", "event_type", "aggregate_id"])
+            touched = pa.array({i for t in recent for i in t["aggregate_id"].unique().to_pylist()})
+        aggregates: dict[str, Aggregate] = {}
+        for rows in self._read(number, 0, until, ["position", *self._decoder.columns]):
+            if touched is not None:
+                rows = rows.filter(pc.is_in(rows["aggregate_id"], touched))
+            fold_rows(self._domain, self._decoder, aggregates, rows)
+        return self._rows.table(aggregates)
+
+    def _read(self, number: int, since: int, until: int, columns: list[str]) -> Iterable[pa.Table]:
+        for rows in self._log.read(number, since, columns):
+            if rows["position"][0].as_py() >= until:
+                return
+            yield rows.filter(pc.less(rows["position"], until))

@@ -1,0 +1,61 @@
+"""Every knob: from a flag, else `FOLDLOG_…` in the environment, else the default here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ingest.domain import Domain, load_domain
+from ingest.server import embedded_url
+
+
+class Settings(BaseSettings):
+    """`FOLDLOG_DATA=/srv/foldlog` in the environment sets `data`, and so on."""
+
+    model_config = SettingsConfigDict(env_prefix="FOLDLOG_", extra="ignore")
+
+    data: Path = Path("data")
+    """The data directory: the log in `events/`, and everything that comes back from it."""
+    redis_url: str | None = None
+    """A running Redis. Without it, Foldlog runs its own, with its data in `redis/`."""
+    domain: str = "ingest.cart:cart"
+    """The domain, as module:attribute."""
+    partitions: int = Field(4, ge=1, le=1024)
+    """Fixed when the log is made."""
+    workers: int = Field(1, ge=1, le=64)
+    """Bytewax processes; each owns some partitions, so no more than there are partitions."""
+    batch_max: int = Field(8192, ge=1, le=1_000_000)
+    """Commands in one commit. Larger batches cost less a command and hold more memory."""
+    linger_ms: float = Field(10, ge=0, le=10_000)
+    """Wait this long after a batch that was not full: fewer, larger files for a little latency."""
+    payload_bytes_max: int = Field(65_536, ge=1)
+    """A longer command is unreadable."""
+    dedupe_window: int = Field(100_000, ge=0)
+    """The last commands of each partition whose ids are remembered."""
+    publish_interval_ms: float = Field(500, ge=0)
+    """At least this long between two publishes; longer when publishing takes long."""
+    flush_rows_max: int = Field(200_000, ge=1)
+    """Log rows that wait in memory for the read models before the pipeline waits for them."""
+
+    @property
+    def events(self) -> Path:
+        return self.data / "events"
+
+    @property
+    def published(self) -> Path:
+        return self.data / "read_models.duckdb"
+
+    @property
+    def reachable_redis(self) -> str:
+        """The Redis given, or else the one that a pipeline on this data directory runs."""
+        return self.redis_url or embedded_url(self.data)
+
+    def load_domain(self) -> Domain:
+        return load_domain(self.domain)
+
+    def as_environment(self) -> dict[str, str]:
+        """The same settings for a child process."""
+        given = self.model_dump(mode="json", exclude_none=True)
+        return {f"FOLDLOG_{name.upper()}": str(value) for name, value in given.items()}

@@ -1,0 +1,177 @@
+"""`foldlog up`: everything that a running pipeline is, started, watched and stopped together.
+
+One process for each worker. When one dies, Bytewax ends the others; all are started again, with backoff,
+and resume from the log. An error that would only repeat itself ends the pipeline instead.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ingest.errors import DataInUse, FoldlogError
+from ingest.server import EmbeddedServer, die_with_parent
+from ingest.streams import connect, durability_warning, partitions_key
+from pipeline import worker
+from pipeline.log import Log
+from pipeline.settings import Settings
+
+logger = logging.getLogger("foldlog")
+
+LOCK_TIMEOUT_S = 3
+"""A pipeline that was just killed needs a moment until the last of its processes is gone."""
+
+WATCH_S = 0.1
+STOP_TIMEOUT_S = 60
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.2, 10.0
+STABLE_S = 30
+"""A group that lived this long died of something new: the backoff starts again."""
+
+
+def up(settings: Settings, ready: Callable[[str], None]) -> None:
+    """Run the pipeline until SIGTERM or Ctrl-C. `ready` is called once with the URL of Redis.
+
+    Raises `FoldlogError` when it cannot start or go on.
+    """
+    domain = settings.load_domain()
+    with _data_lock(settings) as lock, _redis(settings, lock) as server:
+        url = server.url if server else settings.reachable_redis
+        log = Log.create(settings.events, partitions=settings.partitions, domain=domain.name)
+        if settings.workers > log.partitions:
+            raise FoldlogError(
+                f"{settings.workers} workers for {log.partitions} partitions;"
+                f" run with --workers {log.partitions} or fewer"
+            )
+        client = connect(url)
+        warning = durability_warning(client)
+        if warning:
+            logger.warning(warning)
+        client.set(partitions_key(domain.name), log.partitions)
+        client.close()
+        ready(url)
+        _Group(settings.model_copy(update={"redis_url": url}), lock).watch(server)
+
+
+@contextmanager
+def _data_lock(settings: Settings) -> Iterator[int]:
+    """Only one pipeline on a data directory: until the last process that inherits this is gone."""
+    settings.data.mkdir(parents=True, exist_ok=True)
+    lock = os.open(settings.data / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise DataInUse(
+                        f"another pipeline runs on {settings.data}; stop it, or name another with --data"
+                    ) from None
+                time.sleep(0.05)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def _redis(settings: Settings, lock: int) -> Iterator[EmbeddedServer | None]:
+    """The embedded server, unless a Redis was named."""
+    if settings.redis_url:
+        yield None
+        return
+    server = EmbeddedServer(settings.data, pass_fds=[lock])
+    try:
+        server.keep_running()
+        yield server
+    finally:
+        server.stop()
+
+
+class _Group:
+    """The worker processes: they live and die together."""
+
+    def __init__(self, settings: Settings, lock: int) -> None:
+        self._settings = settings
+        self._lock = lock
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._stopping = False
+
+    def watch(self, server: EmbeddedServer | None) -> None:
+        """Start the group, and start it again when it dies, until told to stop."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        pause = BACKOFF_FIRST_S
+        while not self._stopping:
+            started = time.monotonic()
+            self._start()
+            while all(process.poll() is None for process in self._processes):
+                if server is not None and not self._stopping:
+                    server.keep_running()
+                time.sleep(WATCH_S)
+            codes = self._end()
+            if worker.TOLD in codes:
+                raise FoldlogError("the pipeline stopped; the line above says why")
+            if self._stopping:
+                if not {0, -signal.SIGTERM} >= set(codes):  # a worker may be stopped before it runs
+                    raise FoldlogError(f"stopped, but not cleanly (exit codes {codes})")
+                return
+            pause = BACKOFF_FIRST_S if time.monotonic() - started > STABLE_S else pause
+            logger.warning("a worker died (exit codes %s); starting again in %.1f s", codes, pause)
+            self._wait(pause)
+            pause = min(BACKOFF_MAX_S, pause * 2)
+
+    def _start(self) -> None:
+        count = self._settings.workers
+        addresses = [f"127.0.0.1:{port}" for port in _free_ports(count)] if count > 1 else ["alone"]
+        for process in range(count):
+            self._processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "pipeline.worker", str(process), *addresses],
+                    env={**os.environ, **self._settings.as_environment()},
+                    start_new_session=True,
+                    preexec_fn=die_with_parent,
+                    pass_fds=[self._lock],
+                )
+            )
+
+    def _end(self) -> list[int]:
+        """Wait for a group in which one has ended; the exit codes."""
+        deadline = time.monotonic() + (STOP_TIMEOUT_S if self._stopping else 1)
+        codes = []
+        for process in self._processes:
+            try:
+                process.wait(timeout=max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            codes.append(process.returncode)
+        self._processes = []
+        return codes
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+        for process in self._processes:
+            process.terminate()
+
+    def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._stopping and time.monotonic() < deadline:
+            time.sleep(WATCH_S)
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [s.getsockname()[1] for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()

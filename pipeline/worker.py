@@ -1,0 +1,68 @@
+"""One Bytewax process. `foldlog up` starts these; by hand, on as many hosts as there are addresses:
+
+    python -m bytewax.run "pipeline.worker:flow()" -i 0 -a "host-a:2101;host-b:2101"
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from datetime import timedelta
+
+from bytewax.dataflow import Dataflow
+from bytewax.run import cli_main
+
+from ingest.errors import FoldlogError
+from ingest.source import Stop
+from pipeline.dataflow import build
+from pipeline.settings import Settings
+
+TOLD = 3
+"""Exit code after an error that starting again would only repeat."""
+
+EPOCH = timedelta(seconds=10)
+"""Bytewax's epochs mean nothing here: the log is the recovery store."""
+
+
+def flow(stop: Stop | None = None) -> Dataflow:
+    """The dataflow with settings from the environment; SIGTERM and SIGINT end it after the batch in hand."""
+    stop = stop or Stop()
+
+    def request(*_: object) -> None:
+        stop.requested = True
+
+    signal.signal(signal.SIGTERM, request)
+    signal.signal(signal.SIGINT, request)
+    return build(Settings(), stop)
+
+
+def main(process: int, addresses: list[str]) -> int:
+    """Run until stopped; the exit code. A single process needs no addresses."""
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+    stop = Stop()
+    try:
+        if len(addresses) > 1:
+            cli_main(flow(stop), process_id=process, addresses=addresses, epoch_interval=EPOCH)
+        else:
+            cli_main(flow(stop), epoch_interval=EPOCH)
+        if stop.error is not None:
+            raise stop.error
+    except Exception as error:
+        told = _told(error)
+        if told is None:
+            raise
+        print(f"foldlog: {told}", file=sys.stderr)
+        return TOLD
+    return 0
+
+
+def _told(error: BaseException | None) -> FoldlogError | None:
+    """The error behind those that Bytewax wraps around it, if it is one for the user."""
+    while error is not None and not isinstance(error, FoldlogError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))

@@ -1,0 +1,87 @@
+"""What keeps the two sides in step: a thread that applies commits as they come, and publishes.
+
+Commits wait in memory until the next publish is due, since nobody sees them before; then one flush takes
+them all. More than `rows_max` waiting rows are flushed at once, and `put` waits for it: the write side
+does not run away from the read side.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from projections.publish import Publisher
+from projections.writer import Commit, Writer
+
+
+class Live:
+    """Use `put` for each commit, and `close` at the end.
+
+    A failure is told to `on_failure`, which has to end the pipeline; nothing is applied after it.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        publisher: Publisher,
+        *,
+        rows_max: int,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self._writer = writer
+        self._publisher = publisher
+        self._rows_max = rows_max
+        self._waiting: list[Commit] = []
+        self._rows = 0
+        self._closing = False
+        self._on_failure = on_failure
+        self._changed = threading.Condition()
+        self._failed = False
+        self._thread = threading.Thread(target=self._run, name="read-models", daemon=True)
+        self._thread.start()
+
+    def put(self, commit: Commit) -> None:
+        with self._changed:
+            while self._rows >= self._rows_max and not self._failed:
+                self._changed.wait()
+            self._waiting.append(commit)
+            self._rows += len(commit.rows)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Apply and publish what is left."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._publisher.publish()
+            while self._flush_when_due():
+                pass
+            self._writer.close()
+        except BaseException as error:
+            self._on_failure(error)
+            with self._changed:
+                self._failed = True
+                self._changed.notify_all()
+
+    def _flush_when_due(self) -> bool:
+        """Wait for commits and for their time; false when all is done."""
+        with self._changed:
+            while not self._waiting and not self._closing:
+                self._changed.wait()
+            while not self._closing and self._rows < self._rows_max:
+                left = self._publisher.next_at - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+            commits, self._waiting, self._rows = self._waiting, [], 0
+            closing = self._closing
+            self._changed.notify_all()
+        self._writer.apply(commits)
+        if closing or time.monotonic() >= self._publisher.next_at:
+            self._publisher.publish()
+        return not closing

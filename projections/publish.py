@@ -1,0 +1,43 @@
+"""Publishing: readers open a plain DuckDB file that holds one consistent moment.
+
+The writer's file is checkpointed, copied beside, fsynced, and renamed over the published one. A reader
+that has the old one open keeps it; the next one to open the name gets the new one. No lock is met.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+from projections.writer import Writer
+
+WRITER_SHARE = 10
+"""Publishing takes at most one part in this many of the writer's time."""
+
+
+class Publisher:
+    def __init__(self, writer: Writer, path: Path, interval_s: float) -> None:
+        self._writer = writer
+        self._path = path
+        self._interval_s = interval_s
+        self._published: dict[int, int] | None = None
+        self.next_at = 0.0
+        """When the next publish is due, by `time.monotonic`."""
+
+    def publish(self) -> None:
+        """Replace the published file, unless it already holds these positions."""
+        if self._published == self._writer.positions:
+            return
+        started = time.monotonic()
+        self._writer.publish_views()
+        self._writer.checkpoint()
+        beside = self._path.with_suffix(".next")
+        shutil.copyfile(self._writer.path, beside)
+        with open(beside, "rb") as copy:
+            os.fsync(copy.fileno())
+        os.replace(beside, self._path)
+        self._published = dict(self._writer.positions)
+        now = time.monotonic()
+        self.next_at = now + max(self._interval_s, (now - started) * (WRITER_SHARE - 1))

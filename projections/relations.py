@@ -1,0 +1,113 @@
+"""The relations that SQL may read: `events`, `rejections` and `outcomes`, over rows of the log.
+
+    events      the domain's events: every column of the log but `reason` and `payload`
+    rejections  commands that came to nothing: envelope, `reason`, and `payload` as bytes
+    outcomes    one row for each command: `partition`, `stream_id`, `command_id`, `aggregate_id`,
+                `outcome` (accepted, rejected, unreadable), `reason`, `first_position`, `last_position`,
+                `recorded_at`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from ingest.schema import ENVELOPE, NOTHING_CHANGED, OUTCOME_COLUMNS, REJECTED, UNREADABLE
+
+
+class LogFile(Protocol):
+    @property
+    def first(self) -> int: ...
+    @property
+    def path(self) -> Path: ...
+
+
+class LogFiles(Protocol):
+    """What the read side needs of the log: which files hold a partition's rows, and where it ends."""
+
+    @property
+    def partitions(self) -> int: ...
+    def files(self, partition: int, first: int = 0) -> Sequence[LogFile]: ...
+    def next_position(self, partition: int) -> int: ...
+
+
+Positions = Mapping[int, int]
+"""Partition → the next position, that is how many of its rows are in."""
+
+
+def quoted(text: str) -> str:
+    """A SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def definitions(schema: pa.Schema) -> dict[str, str]:
+    """Each relation's SELECT over a relation named `log`, which has the log's columns."""
+    outcome_types = f"('{REJECTED}', '{UNREADABLE}', '{NOTHING_CHANGED}')"
+    events = [n for n in schema.names if n not in OUTCOME_COLUMNS.names]
+    rejections = [n for n in ENVELOPE.names if n not in ("version", "schema_version")]
+    return {
+        "events": f"SELECT {', '.join(events)} FROM log WHERE event_type NOT IN {outcome_types}",
+        "rejections": (
+            f"SELECT {', '.join(rejections)}, reason, payload FROM log"
+            f" WHERE event_type IN ('{REJECTED}', '{UNREADABLE}')"
+        ),
+        "outcomes": (
+            "SELECT partition, stream_id, any_value(command_id) AS command_id,"
+            " any_value(aggregate_id) AS aggregate_id,"
+            f" CASE max(event_type) FILTER (event_type IN ('{REJECTED}', '{UNREADABLE}'))"
+            f" WHEN '{REJECTED}' THEN 'rejected' WHEN '{UNREADABLE}' THEN 'unreadable'"
+            " ELSE 'accepted' END AS outcome,"
+            " any_value(reason) AS reason, min(position) AS first_position,"
+            " max(position) AS last_position, any_value(recorded_at) AS recorded_at"
+            " FROM log GROUP BY partition, stream_id"
+        ),
+    }
+
+
+def with_relations(schema: pa.Schema, log: str, query: str) -> str:
+    """`query` with all relations in its WITH clause, over the rows of the SQL relation `log`."""
+    parts = [f"log AS ({log})", *(f"{n} AS ({sql})" for n, sql in definitions(schema).items())]
+    return f"WITH {', '.join(parts)} {query}"
+
+
+def rows_between(log: LogFiles, schema: pa.Schema, since: Positions, until: Positions) -> str:
+    """SQL for the log's rows from `since` up to but not including `until`, read from its files."""
+    paths: list[str] = []
+    ranges: list[str] = []
+    for partition, end in until.items():
+        start = since.get(partition, 0)
+        if start >= end:
+            continue
+        paths += [str(f.path.resolve()) for f in log.files(partition, start) if f.first < end]
+        ranges.append(f"(partition = {partition} AND position >= {start} AND position < {end})")
+    if not paths:
+        return empty_rows(schema)
+    files = ", ".join(quoted(path) for path in paths)
+    return f"SELECT * FROM read_parquet([{files}], hive_partitioning = false) WHERE {' OR '.join(ranges)}"
+
+
+def empty_rows(schema: pa.Schema) -> str:
+    """SQL for no rows, with the log's columns."""
+    columns = ", ".join(f"NULL::{sql_type(field.type)} AS {field.name}" for field in schema)
+    return f"SELECT {columns} LIMIT 0"
+
+
+_SQL_TYPES = {
+    pa.string(): "VARCHAR",
+    pa.binary(): "BLOB",
+    pa.bool_(): "BOOLEAN",
+    pa.int16(): "SMALLINT",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.float64(): "DOUBLE",
+    pa.timestamp("us"): "TIMESTAMP",
+    pa.date32(): "DATE",
+}
+
+
+def sql_type(column: pa.DataType) -> str:
+    """DuckDB's name for a column type of the log."""
+    return _SQL_TYPES[column]

@@ -1,0 +1,286 @@
+"""The read models' one writer: its own DuckDB file, one transaction a flush, positions included.
+
+The file is a cache. The schema `live` holds the hidden tables, without indexes or keys; the views in
+`main` are what readers see; `live.positions` says up to where each partition is in, and moves in the same
+transaction as the rows. A flush applies only what lies above those positions, and a gap is read from the
+log, so it never matters what was handed over in memory, or twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import duckdb
+import pyarrow as pa
+
+from ingest.domain import Domain
+from ingest.errors import ReadModelFailed
+from projections.model import Folded, Select, read_models
+from projections.relations import (
+    LogFiles,
+    Positions,
+    definitions,
+    empty_rows,
+    quoted,
+    rows_between,
+    sql_type,
+    with_relations,
+)
+from projections.select import LiveSelect, compile_select
+
+logger = logging.getLogger("foldlog")
+
+STORAGE_VERSION = "v1.4.0"
+"""Analysts' tools open this; the newest format would lock out all but the newest DuckDB."""
+
+FORMAT = "1"
+"""Of the hidden tables. Part of each model's digest, so that another format is built anew."""
+
+Refold: TypeAlias = Callable[[Positions, Positions], pa.Table]
+"""(since, until) → the folded rows, as of `until`, of the aggregates with events from `since` on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One commit of a partition, as it moves in memory from the log's writer to the read models'."""
+
+    partition: int
+    first: int
+    rows: pa.Table
+    states: pa.Table
+
+
+class Writer:
+    """Keeps a domain's read models in `path`. Opening it brings them up to the log's end."""
+
+    def __init__(self, path: Path, domain: Domain, log: LogFiles, refold: Refold) -> None:
+        self.path = path
+        self._domain = domain
+        self._log = log
+        self._refold = refold
+        self._models = read_models(domain)
+        self._compiled: dict[str, LiveSelect] = {}
+        self._compile()
+        try:
+            self._open()
+        except duckdb.Error as error:
+            self._set_aside(error)
+            self._open()
+
+    def _compile(self) -> None:
+        """Check every declaration before anything is written."""
+        with duckdb.connect() as known:
+            known.execute(f"CREATE TABLE log AS {empty_rows(self._domain.schema)}")
+            for name, sql in definitions(self._domain.schema).items():
+                known.execute(f"CREATE VIEW {name} AS {sql}")
+            for model in self._models:
+                if isinstance(model, Select):
+                    self._compiled[model.name] = compile_select(model, f"live.{model.name}", known)
+
+    def _open(self) -> None:
+        config = {"storage_compatibility_version": STORAGE_VERSION}
+        self._db = duckdb.connect(str(self.path), config=config)
+        # What the log's schema has no statistics for is better read in the order of the files.
+        self._db.execute("SET preserve_insertion_order = false")
+        self._transaction(self._prepare)
+        self.positions: dict[int, int] = dict(
+            self._db.execute("SELECT partition, next_position FROM live.positions").fetchall()
+        )
+        self.catch_up()
+
+    def _set_aside(self, error: duckdb.Error) -> None:
+        aside = self.path.with_suffix(f".broken-{time.time_ns()}")
+        os.replace(self.path, aside)
+        self.path.with_name(self.path.name + ".wal").unlink(missing_ok=True)
+        logger.warning(
+            "the read models' file could not be opened (%s); it is now %s and is built again from the log",
+            " ".join(str(error).split()), aside,
+        )  # fmt: skip
+
+    def _transaction(self, work: Callable[[], None]) -> None:
+        self._db.execute("BEGIN")
+        try:
+            work()
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def _prepare(self) -> None:
+        """Make the tables, build what is new or changed up to the positions held, drop what is gone."""
+        db = self._db
+        db.execute("CREATE SCHEMA IF NOT EXISTS live")
+        db.execute("CREATE TABLE IF NOT EXISTS live.positions (partition INTEGER, next_position BIGINT)")
+        db.execute("CREATE TABLE IF NOT EXISTS live.models (name VARCHAR, digest VARCHAR)")
+        held = dict(db.execute("SELECT partition, next_position FROM live.positions").fetchall())
+        for partition in range(self._log.partitions):
+            if partition not in held:
+                db.execute("INSERT INTO live.positions VALUES (?, 0)", [partition])
+        found = dict(db.execute("SELECT name, digest FROM live.models").fetchall())
+        wanted = {model.name: FORMAT + model.digest for model in self._models}
+        for name in found:
+            if wanted.get(name) != found[name]:
+                db.execute(f"DROP VIEW IF EXISTS main.{name}")
+                db.execute(f"DROP TABLE IF EXISTS live.{name}")
+                db.execute("DELETE FROM live.models WHERE name = ?", [name])
+        new = [model for model in self._models if found.get(model.name) != wanted[model.name]]
+        for model in new:
+            self._create(model)
+            db.execute("INSERT INTO live.models VALUES (?, ?)", [model.name, wanted[model.name]])
+        if any(held.values()):
+            self._apply_range(new, {}, held)
+
+    def _create(self, model: Folded | Select) -> None:
+        table = f"live.{model.name}"
+        if isinstance(model, Folded):
+            columns = "".join(f"{n} {sql_type(t)}, " for n, t in model.columns.items())
+            self._db.execute(
+                f"CREATE TABLE {table} ({model.key} VARCHAR, {columns}version BIGINT,"
+                " first_at TIMESTAMP, last_at TIMESTAMP)"
+            )
+            view = f"SELECT * FROM {table}"
+        else:
+            compiled = self._compiled[model.name]
+            log = empty_rows(self._domain.schema)
+            self._db.execute(
+                f"CREATE TABLE {table} AS {with_relations(self._domain.schema, log, compiled.batch)}"
+            )
+            view = compiled.view
+        self._db.execute(f"CREATE VIEW main.{model.name} AS {view}")
+        self._db.execute(f"COMMENT ON VIEW main.{model.name} IS {quoted(model.description)}")
+
+    def catch_up(self) -> None:
+        """Apply what the log has above the positions held, up to its end now."""
+        until = {p: self._log.next_position(p) for p in range(self._log.partitions)}
+        if until == self.positions:
+            return
+
+        def work() -> None:
+            self._apply_range(self._models, self.positions, until)
+            self._move_to(until)
+
+        self._transaction(work)
+        self.positions = until
+
+    def apply(self, commits: Sequence[Commit]) -> None:
+        """One flush: commits in the order of their partitions, into every read model, in one transaction.
+
+        Raises `ReadModelFailed` with the positions and the reason; nothing of the flush is in then.
+        """
+        until = dict(self.positions)
+        fresh = []
+        for commit in commits:
+            if commit.first > until[commit.partition]:
+                self.catch_up()
+                return self.apply(commits)
+            if commit.first == until[commit.partition]:
+                fresh.append(commit)
+                until[commit.partition] += len(commit.rows)
+        if not fresh:
+            return None
+        self._db.register("flush_rows", pa.concat_tables(c.rows for c in fresh))
+        self._db.register("flush_states", pa.concat_tables(c.states for c in fresh))
+
+        def work() -> None:
+            self._apply(self._models, "SELECT * FROM flush_rows", "flush_states")
+            self._move_to(until)
+
+        try:
+            self._transaction(work)
+        except duckdb.Error as error:
+            spans = ", ".join(
+                f"partition {p} positions {self.positions[p]}-{end - 1}"
+                for p, end in until.items()
+                if end > self.positions[p]
+            )
+            raise ReadModelFailed(f"read models stopped at {spans}: {error}") from None
+        finally:
+            self._db.unregister("flush_rows")
+            self._db.unregister("flush_states")
+        self.positions = until
+        return None
+
+    def _apply_range(
+        self, models: Sequence[Folded | Select], since: Positions, until: Positions
+    ) -> None:
+        """Apply rows of the log itself."""
+        log = rows_between(self._log, self._domain.schema, since, until)
+        if any(isinstance(model, Folded) for model in models):
+            self._db.register("refolded", self._refold(since, until))
+        try:
+            self._apply(models, log, "refolded")
+        finally:
+            self._db.unregister("refolded")
+
+    def _apply(self, models: Sequence[Folded | Select], log: str, states: str) -> None:
+        for model in models:
+            table = f"live.{model.name}"
+            if isinstance(model, Folded):
+                batch, merge = self._folded_batch(model, states), self._folded_merge(model)
+            else:
+                compiled = self._compiled[model.name]
+                batch, merge = compiled.batch, compiled.merge(table, "batch")
+            query = with_relations(self._domain.schema, log, batch)
+            (held,) = self._db.execute(f"SELECT count(*) FROM {table}").fetchone() or (0,)
+            if held:
+                self._db.execute(f"CREATE OR REPLACE TEMP TABLE batch AS {query}")
+                self._db.execute(merge)
+                self._db.execute("DROP TABLE batch")
+            else:
+                self._db.execute(f"INSERT INTO {table} {query}")
+
+    @staticmethod
+    def _folded_batch(model: Folded, states: str) -> str:
+        """One row an aggregate: its newest state, and the times of its events in the batch."""
+        columns = "".join(f"{name}, " for name in model.columns)
+        return (
+            f"SELECT aggregate_id AS {model.key}, {columns}version, first_at, last_at FROM"
+            f" (SELECT * FROM {states}"
+            " QUALIFY row_number() OVER (PARTITION BY aggregate_id ORDER BY version DESC) = 1)"
+            " JOIN (SELECT aggregate_id, min(occurred_at) AS first_at, max(occurred_at) AS last_at"
+            " FROM events GROUP BY aggregate_id) USING (aggregate_id)"
+        )
+
+    @staticmethod
+    def _folded_merge(model: Folded) -> str:
+        columns = "".join(f"{name} = s.{name}, " for name in [*model.columns, "version"])
+        return (
+            f"MERGE INTO live.{model.name} t USING batch s ON t.{model.key} = s.{model.key}"
+            f" WHEN MATCHED THEN UPDATE SET {columns}"
+            "first_at = least(t.first_at, s.first_at), last_at = greatest(t.last_at, s.last_at)"
+            " WHEN NOT MATCHED THEN INSERT"
+        )
+
+    def _move_to(self, until: Positions) -> None:
+        for partition, position in until.items():
+            if self.positions.get(partition) != position:
+                self._db.execute(
+                    "UPDATE live.positions SET next_position = ? WHERE partition = ?",
+                    [position, partition],
+                )
+
+    def publish_views(self) -> None:
+        """Point the views over the log at the files that hold exactly the positions applied."""
+        log = rows_between(self._log, self._domain.schema, {}, self.positions)
+
+        def work() -> None:
+            self._db.execute(f"CREATE OR REPLACE VIEW live.log AS {log}")
+            for name, sql in definitions(self._domain.schema).items():
+                self._db.execute(
+                    f"CREATE OR REPLACE VIEW main.{name} AS {sql.replace('FROM log', 'FROM live.log')}"
+                )
+
+        self._transaction(work)
+
+    def checkpoint(self) -> None:
+        """Everything applied is in the file itself, and nothing in a WAL beside it."""
+        self._db.execute("CHECKPOINT")
+
+    def close(self) -> None:
+        self._db.close()
