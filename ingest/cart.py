@@ -16,7 +16,7 @@ from ingest.decider import Decider
 from ingest.domain import Domain
 from ingest.errors import Rejected
 
-# --- events: their fields are columns of the log, so a rename here is a change of the storage format
+# --- events: their fields are columns of the log; a rename changes the storage format
 
 
 @dataclass(frozen=True, slots=True)

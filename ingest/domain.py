@@ -1,4 +1,4 @@
-"""A domain: its name, its commands, events and rules, and the row that shows an aggregate's state."""
+"""A domain: its name, its commands, events and rules, and the row that shows a state."""
 
 from __future__ import annotations
 
@@ -63,10 +63,11 @@ class Domain:
     @cached_property
     def validate_json(self) -> Callable[[bytes], Command]:
         """From a payload to a command; raises pydantic's `ValidationError`."""
-        any_command = cast(Any, reduce(or_, self.commands))
+        union: Any = reduce(or_, cast(Any, self.commands))
+        by_type = Field(discriminator="type")
         if len(self.commands) > 1:
-            any_command = Annotated[any_command, Field(discriminator="type")]
-        adapter: TypeAdapter[Command] = TypeAdapter(any_command)
+            union = Annotated[union, by_type]
+        adapter: TypeAdapter[Command] = TypeAdapter(union)
         return adapter.validator.validate_json
 
 

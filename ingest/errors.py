@@ -1,18 +1,18 @@
 """Every error that a user can meet. Each message is one line that says what to do.
 
-    FoldlogError
-      + Rejected             a rule of the domain said no
-      + CommandTooLarge      the producer was given more bytes than a command may have
-      + OutcomeTimeout       no outcome came back in time
-      + RedisUnreachable     Redis does not answer, or refuses the write
-      + DomainInvalid        the domain's declaration does not hold together
-      + ReadModelInvalid     a read model's declaration cannot be kept live
-      + ReadModelFailed      a read model failed on an event
-      + LogMismatch          the log was made with other settings, or newer code
-      + LogDamaged           a file of the log cannot be read, or is missing
-      + Superseded           another writer has taken over the partition
-      + DataInUse            another pipeline runs on this data directory
-      + NotAvailable         something that the command needs is not there
+FoldlogError
+  + Rejected             a rule of the domain said no
+  + CommandTooLarge      the producer was given more bytes than a command may have
+  + OutcomeTimeout       no outcome came back in time
+  + RedisUnreachable     Redis does not answer, or refuses the write
+  + DomainInvalid        the domain's declaration does not hold together
+  + ReadModelInvalid     a read model's declaration cannot be kept live
+  + ReadModelFailed      a read model failed on an event
+  + LogMismatch          the log was made with other settings, or newer code
+  + LogDamaged           a file of the log cannot be read, or is missing
+  + Superseded           another writer has taken over the partition
+  + DataInUse            another pipeline runs on this data directory
+  + NotAvailable         something that the command needs is not there
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Send commands and learn what became of them: `Producer`, and `AsyncProducer` for asyncio.
 
-A command is a domain's command model, or a mapping with the same fields. Without a `command_id` it is
-given a random one. Everything here may be sent twice: a command id that already has an outcome changes
-nothing, so a lost connection is answered by sending again.
+A command is a domain's command model, or a mapping with the same fields. Without a `command_id` it
+is given a random one. Everything here may be sent twice: a command id that already has an outcome
+changes nothing, so a lost connection is answered by sending again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import itertools
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
@@ -101,7 +102,7 @@ class _Waiting:
         self._send_again_at = time.monotonic() + SEND_AGAIN_AFTER_S
 
     def block_ms(self) -> int:
-        """How long to wait for the next outcome. Raises `OutcomeTimeout` when there is no time left."""
+        """How long to wait for the next outcome. Raises `OutcomeTimeout` when time is up."""
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise OutcomeTimeout(
@@ -156,8 +157,9 @@ def _accepted(outcome: Outcome) -> Outcome:
 class Producer:
     """Sends a domain's commands. Use it as a context manager, or `close` it.
 
-    Every method raises `RedisUnreachable` when Redis stays away for longer than `retry_s` seconds or
-    refuses the write (out of memory, say). What was sent by then stays sent; sending it all again is safe.
+    Every method raises `RedisUnreachable` when Redis stays away for longer than `retry_s` seconds
+    or refuses the write (out of memory, say). What was sent by then stays sent; sending it all
+    again is safe.
     """
 
     def __init__(self, url: str, domain: Domain = cart, *, retry_s: float = 30.0) -> None:
@@ -217,7 +219,10 @@ class Producer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -228,7 +233,7 @@ class Producer:
         def add() -> None:
             pipe = self._client.pipeline(transaction=False)
             for stream, payload in sent:
-                pipe.execute_command("XADD", stream, "*", "command", payload)
+                pipe.xadd(stream, {"command": payload})
             pipe.execute()
 
         try:
@@ -247,18 +252,14 @@ class Producer:
         raise AssertionError("the last attempt returns or raises")
 
     def _forget(self, reply_to: str) -> None:
-        try:
+        with suppress(*LOST):  # it expires by itself
             self._client.delete(reply_to)
-        except LOST:
-            pass  # it expires by itself
 
 
 class AsyncProducer:
     """`Producer` for asyncio: the same methods. Make it with `await AsyncProducer.connect(url)`."""
 
-    def __init__(
-        self, client: redis.asyncio.Redis, wire: _Wire, url: str, retry_s: float
-    ) -> None:
+    def __init__(self, client: redis.asyncio.Redis, wire: _Wire, url: str, retry_s: float) -> None:
         self._client = client
         self._wire = wire
         self._url = url
@@ -319,10 +320,8 @@ class AsyncProducer:
                     yield outcome
                 await self._add(waiting.due_again())
         finally:
-            try:
+            with suppress(*LOST):  # it expires by itself
                 await self._client.delete(reply_to)
-            except LOST:
-                pass  # it expires by itself
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -331,7 +330,10 @@ class AsyncProducer:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -341,7 +343,7 @@ class AsyncProducer:
         for pause in itertools.chain(_retry_pauses(self._retry_s), [None]):
             pipe = self._client.pipeline(transaction=False)
             for stream, payload in sent:
-                pipe.execute_command("XADD", stream, "*", "command", payload)
+                pipe.xadd(stream, {"command": payload})
             try:
                 await pipe.execute()
                 return

@@ -79,7 +79,7 @@ def arrow_type(annotation: Any) -> pa.DataType:
 
 
 def columns_of(cls: type) -> dict[str, pa.DataType]:
-    """A dataclass' fields as columns. Raises `DomainInvalid` naming the field that cannot be one."""
+    """A dataclass' fields as columns. Raises `DomainInvalid`, which names the field."""
     hints = typing.get_type_hints(cls, include_extras=True)
     columns = {}
     for field in fields(cls):

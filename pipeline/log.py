@@ -1,10 +1,11 @@
 """The event log: one folder a partition, one Parquet file a commit, names as the manifest.
 
-    events/log.json                                 partitions and domain, fixed when the log is made
+    events/log.json                                    partitions and domain, fixed for ever
     events/partition=3/00000000000000000120.parquet    the commit whose first position is 120
 
-A commit is written beside, fsynced, and linked to its name, which fails if that name exists; then the
-folder is fsynced. So a file is in the log whole or not at all, and of two writers only one gets a name.
+A commit is written beside, fsynced, and linked to its name, which fails if that name exists; then
+the folder is fsynced. So a file is in the log whole or not at all, and of two writers only one gets
+a name.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Log:
 
     @classmethod
     def create(cls, folder: Path, *, partitions: int, domain: str) -> Log:
-        """Make the log if it is not there. Raises `LogMismatch` where it is another domain's or count."""
+        """Make the log if it is not there. Raises `LogMismatch` where it is another's."""
         about = {"format": FORMAT, "partitions": partitions, "domain": domain}
         folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
@@ -167,7 +168,7 @@ class Log:
             ) from None
 
     def clear_unfinished(self, partition: int) -> None:
-        """Remove what a killed writer left beside the log. For the partition's writer, at its start."""
+        """Remove what a killed writer left beside the log. For a writer, at its start."""
         for left in self._partition_folder(partition).glob("*.tmp"):
             left.unlink()
 
@@ -189,7 +190,7 @@ def _parquet(rows: pa.Table) -> bytes:
 
 
 def _write_exclusively(path: Path, content: bytes) -> None:
-    """Durably make `path` with `content`. Raises `FileExistsError` if it exists, and changes nothing."""
+    """Durably make `path` with `content`. Raises `FileExistsError` where it exists."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with open(beside, "wb") as file:

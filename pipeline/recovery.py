@@ -63,7 +63,7 @@ def fold_rows(
 
 
 def restore(domain: Domain, log: Log, number: int, dedupe_window: int) -> tuple[Partition, str]:
-    """A partition's writer as it was after the log's last commit, and the stream id to read after."""
+    """A partition's writer as it was after its last commit, and the stream id to read after."""
     log.clear_unfinished(number)
     partition = Partition(number)
     decoder = Decoder(domain)
@@ -89,7 +89,7 @@ def _outcomes(rows: pa.Table) -> dict[str, First]:
 
 
 class Refold:
-    """The folded read model's rows, computed from the log alone; see `projections.writer.Refold`."""
+    """The folded read model's rows, from the log alone; see `projections.writer.Refold`."""
 
     def __init__(self, domain: Domain, log: Log) -> None:
         self._domain = domain

@@ -15,7 +15,6 @@ from ingest.streams import LOST, command_stream, entries_after
 from pipeline.log import Log
 from pipeline.settings import Settings
 
-
 _TURNED_DOWN = pa.array([REJECTED, UNREADABLE])
 
 
@@ -77,7 +76,9 @@ def _published(settings: Settings) -> tuple[dict[int, int], float | None]:
         return {}, None
     age = max(0.0, time.time() - settings.published.stat().st_mtime)
     with duckdb.connect(str(settings.published), read_only=True) as db:
-        return dict(db.execute("SELECT partition, next_position FROM live.positions").fetchall()), age
+        return dict(
+            db.execute("SELECT partition, next_position FROM live.positions").fetchall()
+        ), age
 
 
 class Tally:

@@ -1,7 +1,7 @@
 """`foldlog up`: everything that a running pipeline is, started, watched and stopped together.
 
-One process for each worker. When one dies, Bytewax ends the others; all are started again, with backoff,
-and resume from the log. An error that would only repeat itself ends the pipeline instead.
+One process for each worker. When one dies, Bytewax ends the others; all are started again, with
+backoff, and resume from the log. An error that would only repeat itself ends the pipeline instead.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def _data_lock(settings: Settings) -> Iterator[int]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise DataInUse(
-                        f"another pipeline runs on {settings.data}; stop it, or name another with --data"
+                        f"another pipeline runs on {settings.data};"
+                        " stop it, or name another folder with --data"
                     ) from None
                 time.sleep(0.05)
         yield lock

@@ -1,10 +1,11 @@
 """One Bytewax process. `foldlog up` starts these; by hand, on as many hosts as there are addresses:
 
-    python -m bytewax.run "pipeline.worker:flow()" -i 0 -a "host-a:2101;host-b:2101"
+python -m bytewax.run "pipeline.worker:flow()" -i 0 -a "host-a:2101;host-b:2101"
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -21,12 +22,15 @@ from pipeline.settings import Settings
 TOLD = 3
 """Exit code after an error that starting again would only repeat."""
 
+GC_THRESHOLDS = (100_000, 50, 1000)
+"""A batch makes no cycles, and aggregates live long: by default, half the time went to them."""
+
 EPOCH = timedelta(seconds=10)
 """Bytewax's epochs mean nothing here: the log is the recovery store."""
 
 
 def flow(stop: Stop | None = None) -> Dataflow:
-    """The dataflow with settings from the environment; SIGTERM and SIGINT end it after the batch in hand."""
+    """The dataflow, set by the environment; SIGTERM and SIGINT end it after the batch in hand."""
     stop = stop or Stop()
 
     def request(*_: object) -> None:
@@ -41,6 +45,7 @@ def main(process: int, addresses: list[str]) -> int:
     """Run until stopped; the exit code. A single process needs no addresses."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
     stop = Stop()
+    gc.set_threshold(*GC_THRESHOLDS)
     try:
         if len(addresses) > 1:
             cli_main(flow(stop), process_id=process, addresses=addresses, epoch_interval=EPOCH)

@@ -1,7 +1,7 @@
 """The read side: read models declared once, kept live in DuckDB, published as one plain file.
 
-A read model is either the folded state of each aggregate (one row an aggregate) or one SQL SELECT with a
-GROUP BY in a .sql file. The same declaration runs on each live batch and over the whole log.
+A read model is either the folded state of each aggregate (one row an aggregate) or one SQL SELECT
+with a GROUP BY in a .sql file. The same declaration runs on each live batch and over the whole log.
 
 What may not come in: Redis, Bytewax, and anything of `pipeline`; the log is handed in.
 """

@@ -1,8 +1,8 @@
 """What keeps the two sides in step: a thread that applies commits as they come, and publishes.
 
-Commits wait in memory until the next publish is due, since nobody sees them before; then one flush takes
-them all. More than `rows_max` waiting rows are flushed at once, and `put` waits for it: the write side
-does not run away from the read side.
+Commits wait in memory until the next publish is due, since nobody sees them before; then one flush
+takes them all. More than `rows_max` waiting rows are flushed at once, and `put` waits for it: the
+write side does not run away from the read side.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from ingest.schema import columns_of
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """One row for each aggregate: its id, the domain's own columns, `version`, `first_at`, `last_at`."""
+    """One row an aggregate: its id, the domain's columns, `version`, `first_at`, `last_at`."""
 
     name: str
     key: str

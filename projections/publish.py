@@ -1,7 +1,8 @@
 """Publishing: readers open a plain DuckDB file that holds one consistent moment.
 
-The writer's file is checkpointed, copied beside, fsynced, and renamed over the published one. A reader
-that has the old one open keeps it; the next one to open the name gets the new one. No lock is met.
+The writer's file is checkpointed, copied beside, fsynced, and renamed over the published one. A
+reader that has the old one open keeps it; the next one to open the name gets the new one. No lock
+is met.
 """
 
 from __future__ import annotations

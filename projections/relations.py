@@ -1,10 +1,10 @@
 """The relations that SQL may read: `events`, `rejections` and `outcomes`, over rows of the log.
 
-    events      the domain's events: every column of the log but `reason` and `payload`
-    rejections  commands that came to nothing: envelope, `reason`, and `payload` as bytes
-    outcomes    one row for each command: `partition`, `stream_id`, `command_id`, `aggregate_id`,
-                `outcome` (accepted, rejected, unreadable), `reason`, `first_position`, `last_position`,
-                `recorded_at`
+events      the domain's events: every column of the log but `reason` and `payload`
+rejections  commands that came to nothing: envelope, `reason`, and `payload` as bytes
+outcomes    one row for each command: `partition`, `stream_id`, `command_id`, `aggregate_id`,
+            `outcome` (accepted, rejected, unreadable), `reason`, `first_position`, `last_position`,
+            `recorded_at`
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class LogFile(Protocol):
 
 
 class LogFiles(Protocol):
-    """What the read side needs of the log: which files hold a partition's rows, and where it ends."""
+    """What the read side needs of the log: which files hold a partition, and where it ends."""
 
     @property
     def partitions(self) -> int: ...
@@ -86,7 +86,8 @@ def rows_between(log: LogFiles, schema: pa.Schema, since: Positions, until: Posi
     if not paths:
         return empty_rows(schema)
     files = ", ".join(quoted(path) for path in paths)
-    return f"SELECT * FROM read_parquet([{files}], hive_partitioning = false) WHERE {' OR '.join(ranges)}"
+    source = f"read_parquet([{files}], hive_partitioning = false)"
+    return f"SELECT * FROM {source} WHERE {' OR '.join(ranges)}"
 
 
 def empty_rows(schema: pa.Schema) -> str:

@@ -1,9 +1,9 @@
 """One SELECT … GROUP BY … becomes a table that merges batch by batch, and a view that reads it.
 
-Each distinct aggregate of the SELECT is kept as a component, a column of a hidden table with one row a
-group. A batch's components come from the SELECT's own FROM, WHERE and GROUP BY; merging is a function of
-two components; the view computes the SELECT's expressions, and its HAVING, from the components. So the
-SELECT may say anything about aggregates that merge:
+Each distinct aggregate of the SELECT is kept as a component, a column of a hidden table with one
+row a group. A batch's components come from the SELECT's own FROM, WHERE and GROUP BY; merging is a
+function of two components; the view computes the SELECT's expressions, and its HAVING, from the
+components. So the SELECT may say anything about aggregates that merge:
 
     sum, count, count(*), avg, min, max, bool_and, bool_or, bit_and, bit_or, bit_xor, any_value,
     each with FILTER
@@ -43,7 +43,17 @@ COMPUTED = {
 }
 """Aggregate → how to compute it, and from which aggregates of the same argument."""
 
-NOT_LIVE = ("joins", "distinct", "limit", "offset", "order", "qualify", "windows", "with_", "laterals")
+NOT_LIVE = (
+    "joins",
+    "distinct",
+    "limit",
+    "offset",
+    "order",
+    "qualify",
+    "windows",
+    "with_",
+    "laterals",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +74,7 @@ class LiveSelect:
     view: str
 
     def merge(self, table: str, batch: str) -> str:
-        """SQL that merges the relation `batch` into `table`; both have the hidden table's columns."""
+        """SQL that merges the relation `batch` into `table`; both have the same columns."""
         same = " AND ".join(f"t.{k} IS NOT DISTINCT FROM s.{k}" for k in self.keys)
         sets = ", ".join(f"{c.column} = {c.merge}" for c in self.components)
         update = f" WHEN MATCHED THEN UPDATE SET {sets}" if sets else ""
@@ -77,9 +87,10 @@ class LiveSelect:
 
 
 def compile_select(select: Select, table: str, known: duckdb.DuckDBPyConnection) -> LiveSelect:
-    """How to keep `select` live in `table`. Raises `ReadModelInvalid`, naming the file and the cause.
+    """How to keep `select` live in `table`. Raises `ReadModelInvalid`, which says where.
 
-    `known` is a connection in which the relations exist, empty, so that DuckDB checks names and types.
+    `known` is a connection in which the relations exist, empty, so that DuckDB checks names and
+    types.
     """
     try:
         known.execute(f"EXPLAIN {select.sql}")
@@ -95,7 +106,8 @@ class _Compiler:
         self._table = table
         self._components: dict[str, Component] = {}
         found = known.execute(
-            "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'aggregate'"
+            "SELECT DISTINCT function_name FROM duckdb_functions()"
+            " WHERE function_type = 'aggregate'"
         ).fetchall()
         self._aggregate_names = {str(name) for (name,) in found}
 
@@ -104,9 +116,13 @@ class _Compiler:
             raise self._invalid(tree, "a read model is one SELECT")
         for clause in NOT_LIVE:
             if tree.args.get(clause):
-                raise self._invalid(tree, f"{clause.rstrip('_').upper()} cannot be kept live; use it when querying")
+                raise self._invalid(
+                    tree, f"{clause.rstrip('_').upper()} cannot be kept live; use it when querying"
+                )
         if len(list(tree.find_all(exp.Select))) > 1 or tree.find(exp.Window):
-            raise self._invalid(tree, "subqueries and windows cannot be kept live; use them when querying")
+            raise self._invalid(
+                tree, "subqueries and windows cannot be kept live; use them when querying"
+            )
         group = tree.args.get("group")
         if group is None:
             raise self._invalid(tree, "a read model needs GROUP BY")
@@ -121,7 +137,9 @@ class _Compiler:
             shown = self._from_components(body, key_columns)
             projections.append(f'{shown} AS "{projection.alias_or_name}"')
         having = tree.args.get("having")
-        condition = f" WHERE {self._from_components(having.this.copy(), key_columns)}" if having else ""
+        condition = (
+            f" WHERE {self._from_components(having.this.copy(), key_columns)}" if having else ""
+        )
 
         where = f" {tree.args['where'].sql('duckdb')}" if tree.args.get("where") else ""
         source = tree.args["from_"].this.sql("duckdb")
@@ -141,7 +159,9 @@ class _Compiler:
         if group.args.get("all"):
             return [p.unalias().sql("duckdb") for p in plain]
         if any(group.args.get(a) for a in ("grouping_sets", "rollup", "cube")):
-            raise self._invalid(group, "grouping sets cannot be kept live; write one read model for each")
+            raise self._invalid(
+                group, "grouping sets cannot be kept live; write one read model for each"
+            )
         aliases = {p.alias: p.unalias() for p in plain if isinstance(p, exp.Alias)}
         keys = []
         for key in group.expressions:
@@ -160,7 +180,8 @@ class _Compiler:
 
     def _is_aggregate(self, node: exp.Expr) -> bool:
         return isinstance(node, exp.Filter) or (
-            isinstance(node, exp.Func | exp.IgnoreNulls) and _function(node) in self._aggregate_names
+            isinstance(node, exp.Func | exp.IgnoreNulls)
+            and _function(node) in self._aggregate_names
         )
 
     def _from_components(self, node: exp.Expr, key_columns: dict[str, str]) -> str:
@@ -186,7 +207,9 @@ class _Compiler:
         call = node.this if isinstance(node, exp.Filter) else node
         name = _function(call)
         argument = call.sql("duckdb").partition("(")[2].removesuffix(")")
-        condition = f" FILTER ({node.expression.sql('duckdb')})" if isinstance(node, exp.Filter) else ""
+        condition = (
+            f" FILTER ({node.expression.sql('duckdb')})" if isinstance(node, exp.Filter) else ""
+        )
         computed, *needed = COMPUTED.get(name, ("{0}", name))
         if not MERGES.keys() >= set(needed) or call.find(exp.Distinct, exp.Order):
             raise self._invalid(

@@ -1,9 +1,9 @@
 """The read models' one writer: its own DuckDB file, one transaction a flush, positions included.
 
-The file is a cache. The schema `live` holds the hidden tables, without indexes or keys; the views in
-`main` are what readers see; `live.positions` says up to where each partition is in, and moves in the same
-transaction as the rows. A flush applies only what lies above those positions, and a gap is read from the
-log, so it never matters what was handed over in memory, or twice.
+The file is a cache. The schema `live` holds the hidden tables, without indexes or keys; the views
+in `main` are what readers see; `live.positions` says up to where each partition is in, and moves in
+the same transaction as the rows. A flush applies only what lies above those positions, and a gap is
+read from the log, so it never matters what was handed over in memory, or twice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -43,12 +43,12 @@ FORMAT = "1"
 """Of the hidden tables. Part of each model's digest, so that another format is built anew."""
 
 Refold: TypeAlias = Callable[[Positions, Positions], pa.Table]
-"""(since, until) → the folded rows, as of `until`, of the aggregates with events from `since` on."""
+"""(since, until) → the folded rows, as of `until`, of aggregates with events from `since` on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One commit of a partition, as it moves in memory from the log's writer to the read models'."""
+    """One commit of a partition, on its way in memory from the log's writer to this one."""
 
     partition: int
     first: int
@@ -84,7 +84,7 @@ class Writer:
                     self._compiled[model.name] = compile_select(model, f"live.{model.name}", known)
 
     def _open(self) -> None:
-        config = {"storage_compatibility_version": STORAGE_VERSION}
+        config: dict[str, Any] = {"storage_compatibility_version": STORAGE_VERSION}
         self._db = duckdb.connect(str(self.path), config=config)
         # What the log's schema has no statistics for is better read in the order of the files.
         self._db.execute("SET preserve_insertion_order = false")
@@ -99,7 +99,7 @@ class Writer:
         os.replace(self.path, aside)
         self.path.with_name(self.path.name + ".wal").unlink(missing_ok=True)
         logger.warning(
-            "the read models' file could not be opened (%s); it is now %s and is built again from the log",
+            "the read models' file cannot be opened (%s); it is now %s; a new one is built",
             " ".join(str(error).split()), aside,
         )  # fmt: skip
 
@@ -113,10 +113,12 @@ class Writer:
         self._db.execute("COMMIT")
 
     def _prepare(self) -> None:
-        """Make the tables, build what is new or changed up to the positions held, drop what is gone."""
+        """Make the tables, build what is new or changed up to the positions held, drop the rest."""
         db = self._db
         db.execute("CREATE SCHEMA IF NOT EXISTS live")
-        db.execute("CREATE TABLE IF NOT EXISTS live.positions (partition INTEGER, next_position BIGINT)")
+        db.execute(
+            "CREATE TABLE IF NOT EXISTS live.positions (partition INTEGER, next_position BIGINT)"
+        )
         db.execute("CREATE TABLE IF NOT EXISTS live.models (name VARCHAR, digest VARCHAR)")
         held = dict(db.execute("SELECT partition, next_position FROM live.positions").fetchall())
         for partition in range(self._log.partitions):
@@ -149,7 +151,8 @@ class Writer:
             compiled = self._compiled[model.name]
             log = empty_rows(self._domain.schema)
             self._db.execute(
-                f"CREATE TABLE {table} AS {with_relations(self._domain.schema, log, compiled.batch)}"
+                f"CREATE TABLE {table} AS"
+                f" {with_relations(self._domain.schema, log, compiled.batch)}"
             )
             view = compiled.view
         self._db.execute(f"CREATE VIEW main.{model.name} AS {view}")
@@ -169,7 +172,7 @@ class Writer:
         self.positions = until
 
     def apply(self, commits: Sequence[Commit]) -> None:
-        """One flush: commits in the order of their partitions, into every read model, in one transaction.
+        """One flush: commits in order, into every read model, in one transaction.
 
         Raises `ReadModelFailed` with the positions and the reason; nothing of the flush is in then.
         """
@@ -272,9 +275,8 @@ class Writer:
         def work() -> None:
             self._db.execute(f"CREATE OR REPLACE VIEW live.log AS {log}")
             for name, sql in definitions(self._domain.schema).items():
-                self._db.execute(
-                    f"CREATE OR REPLACE VIEW main.{name} AS {sql.replace('FROM log', 'FROM live.log')}"
-                )
+                shown = sql.replace("FROM log", "FROM live.log")
+                self._db.execute(f"CREATE OR REPLACE VIEW main.{name} AS {shown}")
 
         self._transaction(work)
 

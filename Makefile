@@ -1,0 +1,39 @@
+# Every target sets up what it needs; a second run skips what is there.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
+	&& command -v $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Foldlog needs Python 3.11 or 3.12; install one, or say make PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: --editable '.[demo,dev]'
+	@touch $@
+
+demo: $(VENV)/installed ## send a year of real grocery baskets through everything
+	$(BIN)/foldlog demo
+
+test: $(VENV)/installed ## all tests but the long ones
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed ## style, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed ## lay the code out
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/installed ## figures of this machine, beside their limits
+	$(BIN)/python tests/bench/throughput.py
+
+clean: ## remove the virtual environment and caches, not data
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: help demo test lint format bench clean
+.DEFAULT_GOAL := help
