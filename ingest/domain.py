@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args, get_origin
 
 import pyarrow as pa
-from pydantic import Field, TypeAdapter
+from pydantic import Discriminator, TypeAdapter
 
 from ingest.command import Command
 from ingest.decider import Decider
@@ -63,12 +63,16 @@ class Domain:
     @cached_property
     def validate_json(self) -> Callable[[bytes], Command]:
         """From a payload to a command; raises pydantic's `ValidationError`."""
-        union: Any = reduce(or_, cast(Any, self.commands))
-        by_type = Field(discriminator="type")
-        if len(self.commands) > 1:
-            union = Annotated[union, by_type]
-        adapter: TypeAdapter[Command] = TypeAdapter(union)
+        adapter: TypeAdapter[Command] = TypeAdapter(_union(self.commands))
         return adapter.validator.validate_json
+
+
+def _union(commands: tuple[type[Command], ...]) -> Any:
+    """The type of any of the commands, told apart by their field `type`."""
+    if len(commands) == 1:
+        return commands[0]
+    either = reduce(or_, cast(Any, commands))
+    return Annotated[either, Discriminator("type")]  # type: ignore[maybe-unrecognized-str-typeform]
 
 
 def command_type(command: type[Command]) -> str:
