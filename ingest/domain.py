@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, is_dataclass
+from dataclasses import field as dataclass_field
 from functools import cached_property, reduce
 from operator import or_
 from pathlib import Path
@@ -39,7 +40,7 @@ class Domain:
     row_type: type
     read_models: Path | None = None
     """The folder with the domain's .sql files; by default the shipped one of that name."""
-    event_types: dict[type, str] = field(init=False)
+    event_types: dict[type, str] = dataclass_field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "event_types", {cls: name for name, cls in self.events.items()})
@@ -72,12 +73,13 @@ def _union(commands: tuple[type[Command], ...]) -> Any:
     if len(commands) == 1:
         return commands[0]
     either = reduce(or_, cast(Any, commands))
-    return Annotated[either, Discriminator("type")]  # type: ignore[maybe-unrecognized-str-typeform]
+    return Annotated[either, Discriminator("type")]
 
 
 def command_type(command: type[Command]) -> str:
     """The name of a command on the wire: the one value of its field `type`."""
-    annotation = command.model_fields["type"].annotation if "type" in command.model_fields else None
+    field = command.model_fields.get("type")
+    annotation = field.annotation if field else None
     if get_origin(annotation) is not Literal or len(get_args(annotation)) != 1:
         raise DomainInvalid(
             f'{command.__name__} needs a field like type: Literal["{command.__name__}"]'
