@@ -43,13 +43,21 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def named(name: str) -> str:
+    """A SQL identifier: a domain may call its fields what it likes."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def definitions(schema: pa.Schema) -> dict[str, str]:
     """Each relation's SELECT over a relation named `log`, which has the log's columns."""
     outcome_types = f"('{REJECTED}', '{UNREADABLE}', '{NOTHING_CHANGED}')"
     events = [n for n in schema.names if n not in OUTCOME_COLUMNS.names]
     rejections = [n for n in ENVELOPE.names if n not in ("version", "schema_version")]
     return {
-        "events": f"SELECT {', '.join(events)} FROM log WHERE event_type NOT IN {outcome_types}",
+        "events": (
+            f"SELECT {', '.join(map(named, events))} FROM log"
+            f" WHERE event_type NOT IN {outcome_types}"
+        ),
         "rejections": (
             f"SELECT {', '.join(rejections)}, reason, payload FROM log"
             f" WHERE event_type IN ('{REJECTED}', '{UNREADABLE}')"
@@ -92,7 +100,7 @@ def rows_between(log: LogFiles, schema: pa.Schema, since: Positions, until: Posi
 
 def empty_rows(schema: pa.Schema) -> str:
     """SQL for no rows, with the log's columns."""
-    columns = ", ".join(f"NULL::{sql_type(field.type)} AS {field.name}" for field in schema)
+    columns = ", ".join(f"NULL::{sql_type(field.type)} AS {named(field.name)}" for field in schema)
     return f"SELECT {columns} LIMIT 0"
 
 

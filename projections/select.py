@@ -131,7 +131,7 @@ class _Compiler:
         key_columns = {sql: f"k{i}" for i, sql in enumerate(keys)}
         projections = []
         for projection in tree.expressions:
-            if not projection.alias_or_name:
+            if not isinstance(projection, exp.Alias | exp.Column):
                 raise self._invalid(projection, f"name the column: {projection.sql('duckdb')} AS …")
             body = projection.unalias().copy()
             shown = self._from_components(body, key_columns)

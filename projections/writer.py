@@ -27,6 +27,7 @@ from projections.relations import (
     Positions,
     definitions,
     empty_rows,
+    named,
     quoted,
     rows_between,
     sql_type,
@@ -81,7 +82,7 @@ class Writer:
                 known.execute(f"CREATE VIEW {name} AS {sql}")
             for model in self._models:
                 if isinstance(model, Select):
-                    self._compiled[model.name] = compile_select(model, f"live.{model.name}", known)
+                    self._compiled[model.name] = compile_select(model, _table(model.name), known)
 
     def _open(self) -> None:
         config: dict[str, Any] = {"storage_compatibility_version": STORAGE_VERSION}
@@ -128,8 +129,8 @@ class Writer:
         wanted = {model.name: FORMAT + model.digest for model in self._models}
         for name in found:
             if wanted.get(name) != found[name]:
-                db.execute(f"DROP VIEW IF EXISTS main.{name}")
-                db.execute(f"DROP TABLE IF EXISTS live.{name}")
+                db.execute(f"DROP VIEW IF EXISTS main.{named(name)}")
+                db.execute(f"DROP TABLE IF EXISTS {_table(name)}")
                 db.execute("DELETE FROM live.models WHERE name = ?", [name])
         new = [model for model in self._models if found.get(model.name) != wanted[model.name]]
         for model in new:
@@ -139,11 +140,11 @@ class Writer:
             self._apply_range(new, {}, held)
 
     def _create(self, model: Folded | Select) -> None:
-        table = f"live.{model.name}"
+        table = _table(model.name)
         if isinstance(model, Folded):
-            columns = "".join(f"{n} {sql_type(t)}, " for n, t in model.columns.items())
+            columns = "".join(f"{named(n)} {sql_type(t)}, " for n, t in model.columns.items())
             self._db.execute(
-                f"CREATE TABLE {table} ({model.key} VARCHAR, {columns}version BIGINT,"
+                f"CREATE TABLE {table} ({named(model.key)} VARCHAR, {columns}version BIGINT,"
                 " first_at TIMESTAMP, last_at TIMESTAMP)"
             )
             view = f"SELECT * FROM {table}"
@@ -155,8 +156,8 @@ class Writer:
                 f" {with_relations(self._domain.schema, log, compiled.batch)}"
             )
             view = compiled.view
-        self._db.execute(f"CREATE VIEW main.{model.name} AS {view}")
-        self._db.execute(f"COMMENT ON VIEW main.{model.name} IS {quoted(model.description)}")
+        self._db.execute(f"CREATE VIEW main.{named(model.name)} AS {view}")
+        self._db.execute(f"COMMENT ON VIEW main.{named(model.name)} IS {quoted(model.description)}")
 
     def catch_up(self) -> None:
         """Apply what the log has above the positions held, up to its end now."""
@@ -223,7 +224,7 @@ class Writer:
 
     def _apply(self, models: Sequence[Folded | Select], log: str, states: str) -> None:
         for model in models:
-            table = f"live.{model.name}"
+            table = _table(model.name)
             if isinstance(model, Folded):
                 batch, merge = self._folded_batch(model, states), self._folded_merge(model)
             else:
@@ -241,9 +242,9 @@ class Writer:
     @staticmethod
     def _folded_batch(model: Folded, states: str) -> str:
         """One row an aggregate: its newest state, and the times of its events in the batch."""
-        columns = "".join(f"{name}, " for name in model.columns)
+        columns = "".join(f"{named(name)}, " for name in model.columns)
         return (
-            f"SELECT aggregate_id AS {model.key}, {columns}version, first_at, last_at FROM"
+            f"SELECT aggregate_id AS {named(model.key)}, {columns}version, first_at, last_at FROM"
             f" (SELECT * FROM {states}"
             " QUALIFY row_number() OVER (PARTITION BY aggregate_id ORDER BY version DESC) = 1)"
             " JOIN (SELECT aggregate_id, min(occurred_at) AS first_at, max(occurred_at) AS last_at"
@@ -252,9 +253,10 @@ class Writer:
 
     @staticmethod
     def _folded_merge(model: Folded) -> str:
-        columns = "".join(f"{name} = s.{name}, " for name in [*model.columns, "version"])
+        columns = "".join(f"{n} = s.{n}, " for n in map(named, [*model.columns, "version"]))
+        key = named(model.key)
         return (
-            f"MERGE INTO live.{model.name} t USING batch s ON t.{model.key} = s.{model.key}"
+            f"MERGE INTO {_table(model.name)} t USING batch s ON t.{key} = s.{key}"
             f" WHEN MATCHED THEN UPDATE SET {columns}"
             "first_at = least(t.first_at, s.first_at), last_at = greatest(t.last_at, s.last_at)"
             " WHEN NOT MATCHED THEN INSERT"
@@ -286,3 +288,8 @@ class Writer:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _table(model: str) -> str:
+    """The hidden table of a read model."""
+    return f"live.{named(model)}"

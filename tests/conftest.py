@@ -1,0 +1,41 @@
+"""Real parts for tests: a redis-server on a socket, pipelines that end with the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest.server import EmbeddedServer
+from pipeline.settings import Settings
+from tests.running import Up
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """A redis-server of the test's own, apart from any pipeline."""
+    server = EmbeddedServer(tmp_path / "own")
+    server.keep_running()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, redis_server: EmbeddedServer) -> Settings:
+    return Settings(data=tmp_path / "data", redis_url=redis_server.url)
+
+
+@pytest.fixture
+def up() -> Iterator[Callable[..., Up]]:
+    """Starts pipelines; all of their processes are gone after the test."""
+    started: list[Up] = []
+
+    def start(*args: Any, **kwargs: Any) -> Up:
+        started.append(Up(*args, **kwargs))
+        return started[-1]
+
+    yield start
+    for pipeline in started:
+        pipeline.kill()

@@ -1,0 +1,102 @@
+"""A domain unlike the cart: dates, optional fields, a rule about days, unbounded numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ingest.command import Command, Identifier
+from ingest.decider import Decider
+from ingest.domain import Domain
+from ingest.errors import Rejected
+
+DAILY_LIMIT_CENTS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Deposited:
+    cents: int
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    cents: int
+    to_account: str
+    on: date
+
+
+Event = Deposited | Transferred
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    balance: int = 0
+    transferred_on: date | None = None
+    transferred: int = 0
+
+
+def evolve(state: Account, event: Event) -> Account:
+    if isinstance(event, Deposited):
+        return Account(state.balance + event.cents, state.transferred_on, state.transferred)
+    before = state.transferred if state.transferred_on == event.on else 0
+    return Account(state.balance - event.cents, event.on, before + event.cents)
+
+
+class Deposit(Command):
+    type: Literal["Deposit"] = "Deposit"
+    account_id: Identifier
+    cents: int  # unbounded: the log's column is what bounds it
+    note: str | None = None
+
+
+class Transfer(Command):
+    type: Literal["Transfer"] = "Transfer"
+    account_id: Identifier
+    cents: Annotated[int, Field(gt=0)]
+    to_account: Identifier
+
+
+class Touch(Command):
+    """Is accepted, and changes nothing."""
+
+    type: Literal["Touch"] = "Touch"
+    account_id: Identifier
+
+
+def decide(state: Account, command: Deposit | Transfer | Touch) -> list[Event]:
+    if isinstance(command, Touch):
+        return []
+    if isinstance(command, Deposit):
+        return [Deposited(command.cents, command.note)]
+    assert command.occurred_at is not None, "the pipeline fills it in"
+    day = command.occurred_at.date()
+    already = state.transferred if state.transferred_on == day else 0
+    if already + command.cents > DAILY_LIMIT_CENTS:
+        raise Rejected("over the daily limit")
+    if command.cents > state.balance:
+        raise Rejected("the balance is too low")
+    return [Transferred(command.cents, command.to_account, day)]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    balance: int
+    last_transfer: date | None
+
+
+bank = Domain(
+    name="bank",
+    id_field="account_id",
+    commands=(Deposit, Transfer, Touch),
+    events={"Deposited": Deposited, "Transferred": Transferred},
+    decider=Decider(initial=Account(), decide=decide, evolve=evolve),
+    folded="accounts",
+    row=lambda state: AccountRow(state.balance, state.transferred_on),
+    row_type=AccountRow,
+    read_models=Path(__file__).parent / "bank_read_models",
+)

@@ -1,0 +1,194 @@
+"""A pipeline in pieces and as a process, for tests: started, stopped, killed, looked into."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psutil
+import pyarrow as pa
+
+from ingest.cart import cart
+from ingest.domain import Domain
+from ingest.errors import FoldlogError
+from ingest.source import Batch
+from ingest.streams import Entry
+from pipeline.fold import Decided, Fold, Partition
+from pipeline.log import Log
+from pipeline.recovery import Refold, restore
+from pipeline.settings import Settings
+from pipeline.status import status
+from projections.publish import Publisher
+from projections.writer import Commit, Writer
+
+DEADLINE_S = 60
+DEDUPE_WINDOW = 1000
+LATE_2023_MS = 1_700_000_000_000
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = DEADLINE_S) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.02)
+
+
+def entry(number: int, payload: bytes | dict[str, Any]) -> Entry:
+    """A stream entry, ten to a millisecond."""
+    if isinstance(payload, dict):
+        payload = json.dumps(payload).encode()
+    return b"%d-%d" % (LATE_2023_MS + number // 10, number % 10), payload, []
+
+
+class InProcess:
+    """The pipeline's own parts, without Redis and Bytewax; `restart` forgets all memory."""
+
+    def __init__(self, folder: Path, domain: Domain = cart, partitions: int = 2) -> None:
+        self.folder = folder
+        self.domain = domain
+        self.log = Log.create(folder / "events", partitions=partitions, domain=domain.name)
+        self.fold = Fold(domain, partitions=partitions, payload_bytes_max=65_536)
+        self.restart()
+
+    def restart(self) -> None:
+        if hasattr(self, "writer"):
+            self.writer.close()
+        self.partitions = [
+            restore(self.domain, self.log, number, DEDUPE_WINDOW)[0]
+            for number in range(self.log.partitions)
+        ]
+        refold = Refold(self.domain, self.log)
+        self.writer = Writer(self.folder / "writer.duckdb", self.domain, self.log, refold)
+
+    def decide(self, number: int, entries: list[Entry]) -> Decided:
+        """Decide and commit one batch of a partition."""
+        partition: Partition = self.partitions[number]
+        decided = self.fold.decide(partition, Batch(number, entries))
+        partition.apply(decided, DEDUPE_WINDOW)
+        if len(decided.rows):
+            self.log.append(number, decided.first, decided.rows)
+        return decided
+
+    def flush(self, decided: Iterable[Decided]) -> None:
+        self.writer.apply(
+            [Commit(d.partition, d.first, d.rows, d.states) for d in decided if len(d.rows)]
+        )
+
+    def run(self, number: int, *payloads: bytes | dict[str, Any]) -> list[dict[str, Any]]:
+        """One batch through everything; its rows."""
+        decided = self.decide(number, [entry(i, p) for i, p in enumerate(payloads)])
+        self.flush([decided])
+        rows: list[dict[str, Any]] = decided.rows.to_pylist()
+        return rows
+
+    def rows(self) -> pa.Table:
+        """The whole log, partition by partition."""
+        tables = [t for p in range(self.log.partitions) for t in self.log.read(p)]
+        return pa.concat_tables([self.domain.schema.empty_table(), *tables])
+
+    def publish(self) -> Path:
+        path = self.folder / "read_models.duckdb"
+        Publisher(self.writer, path, 0).publish()
+        return path
+
+
+def read(path: Path, *relations: str) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows of some relations of a published file, sorted."""
+    with duckdb.connect(str(path), read_only=True) as db:
+        return {name: sorted_rows(db, f"SELECT * FROM {name}") for name in relations}
+
+
+def sorted_rows(db: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
+    return sorted(db.execute(sql).fetchall(), key=repr)
+
+
+class Up:
+    """`foldlog up` as a process of its own, with all that it starts."""
+
+    def __init__(self, settings: Settings, *flags: str, cwd: Path | None = None) -> None:
+        self.settings = settings
+        self._flags = flags
+        self._cwd = cwd
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.cli", "up", "--quiet", *self._flags],
+            env={**os.environ, **self.settings.as_environment()},
+            stderr=subprocess.PIPE,
+            cwd=self._cwd,
+        )
+
+    def family(self) -> list[psutil.Process]:
+        """The processes that it has started, and those that they have."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def workers(self) -> list[psutil.Process]:
+        return [p for p in self.family() if "pipeline.worker" in p.cmdline()]
+
+    def settle(self, seconds: float = DEADLINE_S) -> None:
+        """Wait until every command is committed and published."""
+
+        def settled() -> bool:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the pipeline stopped: {self.errors()}")
+            try:
+                now = status(self.settings)
+            except (FoldlogError, duckdb.Error):
+                return False
+            return now.lag == 0 and now.unpublished == 0 and now.published_age_s is not None
+
+        wait_for(settled, "the pipeline to settle", seconds)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to stop; its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout=DEADLINE_S)
+
+    def errors(self) -> str:
+        """What it has written to standard error; for when it has ended."""
+        assert self.process.stderr is not None
+        return self.process.stderr.read().decode()
+
+    def kill(self) -> None:
+        """SIGKILL to everything at once, as if the power went."""
+        if self.process.poll() is None:
+            victims = [psutil.Process(self.process.pid), *self.family()]
+            for victim in victims:
+                try:
+                    victim.kill()
+                except psutil.NoSuchProcess:
+                    continue
+        self.process.wait()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
+
+def foldlog(settings: Settings, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *words],
+        env={**os.environ, **settings.as_environment()},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+
+
+def chunked(items: Sequence[Any], sizes: Iterable[int]) -> list[list[Any]]:
+    """`items` cut into batches of the given sizes, the rest as one more."""
+    batches, at = [], 0
+    for size in sizes:
+        batches.append(list(items[at : at + size]))
+        at += size
+    batches.append(list(items[at:]))
+    return [batch for batch in batches if batch]

@@ -1,0 +1,250 @@
+"""Declared once, kept two ways, the same rows."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from ingest.cart import cart
+from ingest.domain import Domain
+from ingest.errors import ReadModelInvalid
+from projections.model import Select, read_models
+from tests.domains.bank import bank
+from tests.oracle import partition_of
+from tests.running import InProcess, entry, read, sorted_rows
+
+PARTITIONS = 2
+
+
+def cart_with(folder: Path, **files: str) -> Domain:
+    """The shopping cart with other read models."""
+    folder.mkdir(exist_ok=True)
+    for left in folder.glob("*.sql"):
+        left.unlink()
+    for name, sql in files.items():
+        (folder / f"{name}.sql").write_text(f"-- For a test.\n{sql}")
+    given = {f: getattr(cart, f) for f in cart.__dataclass_fields__ if f != "event_types"}
+    return Domain(**{**given, "read_models": folder})
+
+
+def shopping(seed: int, count: int = 120) -> list[tuple[int, dict[str, Any]]]:
+    """Seeded commands of some carts, each with its partition."""
+    rnd = random.Random(seed)
+    commands = []
+    for number in range(count):
+        cart_number = rnd.randrange(12)
+        command: dict[str, Any] = {
+            "type": rnd.choices(["AddProduct", "RemoveProduct", "CheckOut"], [6, 2, 1])[0],
+            "command_id": str(number),
+            "cart_id": ("5", "6", "12", "14", "a", "b", "c", "d", "e", "f", "g", "h")[cart_number],
+            "occurred_at": f"2017-01-0{rnd.randint(1, 9)}T10:00:00Z",
+        }
+        if command["type"] != "CheckOut":
+            command |= {"product_id": rnd.choice("mbt"), "quantity": rnd.randint(0, 3)}
+        if command["type"] == "AddProduct":
+            command["unit_price_cents"] = rnd.randint(1, 300)
+        commands.append(command)
+    return [(partition_of(c["cart_id"], PARTITIONS), c) for c in commands]
+
+
+def run_live(pipeline: InProcess, commands: list[tuple[int, dict[str, Any]]], size: int) -> None:
+    """Batches of `size` commands, the partitions by turns, a flush for each."""
+    for at in range(0, len(commands), size):
+        chunk = commands[at : at + size]
+        for number in range(PARTITIONS):
+            entries = [entry(at + i, c) for i, (p, c) in enumerate(chunk) if p == number]
+            if entries:
+                pipeline.flush([pipeline.decide(number, entries)])
+
+
+def plain(published: Path, sql: str) -> list[tuple[Any, ...]]:
+    """What DuckDB itself says of a SELECT over all events."""
+    with duckdb.connect(str(published), read_only=True) as db:
+        return sorted_rows(db, sql)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_shipped_model_shows_what_its_select_says_over_all_events(
+    tmp_path: Path, seed: int
+) -> None:
+    pipeline = InProcess(tmp_path, partitions=PARTITIONS)
+    run_live(pipeline, shopping(seed), 7)
+    published = pipeline.publish()
+    for model in read_models(cart):
+        if isinstance(model, Select):
+            assert read(published, model.name)[model.name] == plain(published, model.sql)
+    pipeline.writer.close()
+
+
+@pytest.mark.parametrize("domain", [cart, bank], ids=["cart", "bank"])
+def test_a_file_that_is_deleted_comes_back_from_the_log_with_the_same_rows(
+    tmp_path: Path, domain: Domain
+) -> None:
+    pipeline = InProcess(tmp_path, domain, partitions=PARTITIONS)
+    if domain is cart:
+        run_live(pipeline, shopping(1), 11)
+    else:
+        run_live(pipeline, transfers(), 3)
+    names = [model.name for model in read_models(domain)]
+    live = read(pipeline.publish(), *names)
+    assert all(live.values())
+    pipeline.writer.close()
+    (tmp_path / "writer.duckdb").unlink()
+    pipeline.restart()
+    assert read(pipeline.publish(), *names) == live
+    pipeline.writer.close()
+
+
+def transfers() -> list[tuple[int, dict[str, Any]]]:
+    commands = []
+    for number, account in enumerate("abcabcabc"):
+        command = {"command_id": str(number), "account_id": account, "cents": 100 + number}
+        if number < 6:
+            command |= {"type": "Deposit", "note": None if number % 2 else "cash"}
+        else:
+            command |= {"type": "Transfer", "to_account": "z"}
+        commands.append((partition_of(account, PARTITIONS), command))
+    return commands
+
+
+SELECTS = {
+    "difference": "SELECT product_id, sum(quantity) - coalesce(sum(value_cents), 0) AS d"
+    " FROM events GROUP BY product_id",
+    "ratio": "SELECT occurred_at::DATE AS day, avg(quantity) AS mean,"
+    " count(*) / count(product_id) AS r FROM events GROUP BY day HAVING count(product_id) > 1",
+    "filtered": "SELECT upper(product_id) || '!' AS p, count(*) FILTER (quantity > 1) AS big,"
+    " min(unit_price_cents) AS low, max(occurred_at) AS last FROM events"
+    " WHERE product_id IS NOT NULL GROUP BY upper(product_id) || '!'",
+    "by_number": "SELECT event_type, version % 2 = 0 AS even, bool_and(version < 5) AS small,"
+    " bool_or(quantity > 2) AS many, bit_or(version) AS bits, bit_xor(version) AS odd_bits,"
+    " bit_and(version) AS common FROM events GROUP BY 1, 2",
+    "everything": "SELECT aggregate_id, any_value(partition) AS p, sum(quantity) FILTER"
+    " (event_type = 'ProductAdded') * 2 AS twice FROM events GROUP BY ALL",
+    "why": "SELECT reason, count(*) AS n, max(octet_length(payload)) AS longest FROM rejections"
+    " GROUP BY reason",
+    "keys_only": "SELECT DATE_TRUNC('month', occurred_at) AS month FROM events GROUP BY month",
+    "nulls": "SELECT product_id, quantity, count(*) AS n FROM events GROUP BY product_id, quantity",
+}
+
+
+@pytest.mark.parametrize("size", [1, 13, 1000])
+def test_a_select_kept_live_equals_the_same_select_over_all_events(
+    tmp_path: Path, size: int
+) -> None:
+    domain = cart_with(tmp_path / "sql", **SELECTS)
+    pipeline = InProcess(tmp_path, domain, partitions=PARTITIONS)
+    run_live(pipeline, shopping(5), size)
+    published = pipeline.publish()
+    for name, sql in SELECTS.items():
+        assert read(published, name)[name] == plain(published, sql), name
+    pipeline.writer.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "complaint"),
+    [
+        ("SELECT median(quantity) AS m FROM events GROUP BY product_id", "MEDIAN"),
+        ("SELECT count(DISTINCT product_id) AS n FROM events GROUP BY aggregate_id", "DISTINCT"),
+        ("SELECT product_id, count(*) AS n FROM events GROUP BY product_id LIMIT 3", "LIMIT"),
+        ("SELECT product_id, count(*) AS n FROM events GROUP BY product_id ORDER BY n", "ORDER"),
+        ("SELECT count(*) AS n FROM events", "needs GROUP BY"),
+        ("SELECT product_id, count(*) FROM events GROUP BY product_id", "name the column"),
+        ("SELECT nothing, count(*) AS n FROM events GROUP BY nothing", "nothing"),
+        ("SELECT e.product_id, count(*) AS n FROM events e JOIN events f USING (version)"
+         " GROUP BY ALL", "JOINS"),
+        ("SELEKT 1", "SELEKT"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_kept_live_is_one_clear_error(
+    tmp_path: Path, sql: str, complaint: str
+) -> None:
+    domain = cart_with(tmp_path / "sql", broken=sql)
+    with pytest.raises(ReadModelInvalid) as caught:
+        InProcess(tmp_path, domain)
+    assert "broken.sql" in str(caught.value)
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_new_a_changed_and_a_removed_model_are_right_after_the_next_start(tmp_path: Path) -> None:
+    before = cart_with(
+        tmp_path / "sql",
+        kept="SELECT product_id, count(*) AS n FROM events GROUP BY product_id",
+        changed="SELECT product_id, count(*) AS n FROM events GROUP BY product_id",
+        removed="SELECT product_id, count(*) AS n FROM events GROUP BY product_id",
+    )
+    pipeline = InProcess(tmp_path, before, partitions=PARTITIONS)
+    run_live(pipeline, shopping(2), 9)
+    pipeline.writer.close()
+
+    new = "SELECT event_type, count(*) AS n FROM events GROUP BY event_type"
+    changed = "SELECT product_id, sum(quantity) AS n FROM events GROUP BY product_id"
+    kept = "SELECT product_id, count(*) AS n FROM events GROUP BY product_id"
+    after = cart_with(tmp_path / "sql", kept=kept, changed=changed, new=new)
+    pipeline = InProcess(tmp_path, after, partitions=PARTITIONS)
+    published = pipeline.publish()
+    assert read(published, "new")["new"] == plain(published, new)
+    assert read(published, "changed")["changed"] == plain(published, changed)
+    assert read(published, "kept")["kept"] == plain(published, kept)
+    with pytest.raises(duckdb.CatalogException):
+        read(published, "removed")
+    pipeline.writer.close()
+
+
+def test_a_flush_that_was_missed_is_read_from_the_log(tmp_path: Path) -> None:
+    pipeline = InProcess(tmp_path, partitions=1)
+    add = {"type": "AddProduct", "product_id": "m", "quantity": 1, "unit_price_cents": 5}
+    decided = [
+        pipeline.decide(0, [entry(i, {**add, "command_id": str(i), "cart_id": "7"})])
+        for i in range(4)
+    ]
+    pipeline.flush([decided[0]])
+    pipeline.flush([decided[3]])
+    pipeline.flush([decided[1], decided[2]])  # too late, and harmless
+    rows = read(pipeline.publish(), "carts", "cart_items")
+    assert [row[2] for row in rows["carts"]] == [4]
+    assert [row[2] for row in rows["cart_items"]] == [4]
+    pipeline.writer.close()
+
+
+def test_a_file_that_is_no_database_is_set_aside_and_built_again(tmp_path: Path) -> None:
+    pipeline = InProcess(tmp_path, partitions=PARTITIONS)
+    run_live(pipeline, shopping(3), 50)
+    live = read(pipeline.publish(), "carts", "product_daily")
+    pipeline.writer.close()
+    (tmp_path / "writer.duckdb").write_bytes(b"garbage" * 1000)
+    pipeline.restart()
+    assert read(pipeline.publish(), "carts", "product_daily") == live
+    assert len(list(tmp_path.glob("writer.broken-*"))) == 1
+    pipeline.writer.close()
+
+
+def test_a_reader_keeps_its_moment_while_the_next_one_is_published(tmp_path: Path) -> None:
+    pipeline = InProcess(tmp_path, partitions=PARTITIONS)
+    commands = shopping(4)
+    run_live(pipeline, commands[:60], 10)
+    published = pipeline.publish()
+    with duckdb.connect(str(published), read_only=True) as db:
+        before = sorted_rows(db, "FROM product_daily")
+        events = sorted_rows(db, "FROM events")
+        run_live(
+            pipeline, [(p, {**c, "command_id": "x" + c["command_id"]}) for p, c in commands], 10
+        )
+        pipeline.publish()
+        assert sorted_rows(db, "FROM product_daily") == before
+        assert sorted_rows(db, "FROM events") == events
+    assert read(published, "product_daily")["product_daily"] != before
+    pipeline.writer.close()
+
+
+def test_descriptions_are_in_the_catalog(tmp_path: Path) -> None:
+    pipeline = InProcess(tmp_path)
+    with duckdb.connect(str(pipeline.publish()), read_only=True) as db:
+        comments = dict(db.execute("SELECT view_name, comment FROM duckdb_views()").fetchall())
+    assert comments["cart_items"].startswith("What is in each cart now")
+    assert comments["carts"] == "The state of each aggregate: one row a cart_id."
+    pipeline.writer.close()
