@@ -34,13 +34,17 @@ class _CommandPart(StatelessSourcePartition[Batch]):
     def __init__(self, readers: list[tuple[int, StreamReader]], stop: Stop) -> None:
         self._readers = readers
         self._stop = stop
+        # Bytewax builds a sink for its first item, and the read models are to be there at once.
+        self._waking = [Batch(partition, []) for partition, _ in readers[:1]]
 
     def next_batch(self) -> list[Batch]:
-        """One batch of the partition that has waited longest, or nothing."""
+        """One batch of the partition that has waited longest, or none. The first is empty."""
         if self._stop.error is not None:
             raise self._stop.error
         if self._stop.requested:
             raise StopIteration
+        if self._waking:
+            return [self._waking.pop()]
         for turn, (partition, reader) in enumerate(self._readers, 1):
             entries = reader.poll()
             if entries:

@@ -59,7 +59,7 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
     decided = op.map("decide", batches, decide)  # Decided(partition, first, rows, …)
     committed = op.map("commit", decided, commit)  # the same, now in the log
     op.output("replies", committed, Replies(connect, domain.name))
-    changes = op.filter_map("change", committed, _change)  # Commit(partition, first, rows, states)
+    changes = op.map("change", committed, _change)  # Commit(partition, first, rows, states)
     keyed = op.key_on(
         "to_one_writer", changes, lambda _: ReadModels.PART
     )  # ("read_models", Commit)
@@ -67,7 +67,5 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
     return flow
 
 
-def _change(decided: Decided) -> Commit | None:
-    if not len(decided.rows):
-        return None
+def _change(decided: Decided) -> Commit:
     return Commit(decided.partition, decided.first, decided.rows, decided.states)

@@ -88,7 +88,8 @@ class Decided:
     changed: dict[str, Aggregate]
     outcomes: dict[str, First]
     replies: list[tuple[str, Outcome]]
-    last_stream_id: str
+    last_stream_id: str | None
+    """Of the batch; None where it was empty."""
 
 
 class FoldedRows:
@@ -217,7 +218,7 @@ class Fold:
             changed=changed,
             outcomes=outcomes,
             replies=replies,
-            last_stream_id=batch.entries[-1][0].decode(),
+            last_stream_id=batch.entries[-1][0].decode() if batch.entries else None,
         )
 
     def _command(self, partition: Partition, payload: bytes | None) -> Command | Unreadable:

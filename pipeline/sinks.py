@@ -28,6 +28,8 @@ class _RepliesPart(StatelessSinkPartition[Decided]):
 
     def write_batch(self, items: list[Decided]) -> None:
         for decided in items:
+            if decided.last_stream_id is None:
+                continue
             stream = command_stream(self._domain, decided.partition)
             try:
                 reply_and_trim(self._client, decided.replies, stream, decided.last_stream_id)

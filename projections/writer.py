@@ -183,7 +183,7 @@ class Writer:
             if commit.first > until[commit.partition]:
                 self.catch_up()
                 return self.apply(commits)
-            if commit.first == until[commit.partition]:
+            if commit.first == until[commit.partition] and len(commit.rows):
                 fresh.append(commit)
                 until[commit.partition] += len(commit.rows)
         if not fresh:

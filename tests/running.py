@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pyarrow as pa
 from ingest.cart import cart
 from ingest.domain import Domain
 from ingest.errors import FoldlogError
+from ingest.producer import Producer
 from ingest.source import Batch
 from ingest.streams import Entry
 from pipeline.fold import Decided, Fold, Partition
@@ -78,9 +80,7 @@ class InProcess:
         return decided
 
     def flush(self, decided: Iterable[Decided]) -> None:
-        self.writer.apply(
-            [Commit(d.partition, d.first, d.rows, d.states) for d in decided if len(d.rows)]
-        )
+        self.writer.apply([Commit(d.partition, d.first, d.rows, d.states) for d in decided])
 
     def run(self, number: int, *payloads: bytes | dict[str, Any]) -> list[dict[str, Any]]:
         """One batch through everything; its rows."""
@@ -127,12 +127,32 @@ class Up:
             cwd=self._cwd,
         )
 
+    def ready(self) -> Producer:
+        """A producer, as soon as the pipeline has announced itself."""
+        url, domain = self.settings.reachable_redis, self.settings.load_domain()
+
+        def announced() -> bool:
+            assert self.process.poll() is None, self.errors()
+            try:
+                Producer(url, domain, retry_s=0.1).close()
+            except FoldlogError:
+                return False
+            return True
+
+        wait_for(announced, "the pipeline to be ready")
+        return Producer(url, domain)
+
     def family(self) -> list[psutil.Process]:
         """The processes that it has started, and those that they have."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def workers(self) -> list[psutil.Process]:
-        return [p for p in self.family() if "pipeline.worker" in p.cmdline()]
+        found = []
+        for process in self.family():
+            with suppress(psutil.Error):  # it has just ended
+                if "pipeline.worker" in process.cmdline():
+                    found.append(process)
+        return found
 
     def settle(self, seconds: float = DEADLINE_S) -> None:
         """Wait until every command is committed and published."""
@@ -163,10 +183,8 @@ class Up:
         if self.process.poll() is None:
             victims = [psutil.Process(self.process.pid), *self.family()]
             for victim in victims:
-                try:
+                with suppress(psutil.NoSuchProcess):
                     victim.kill()
-                except psutil.NoSuchProcess:
-                    continue
         self.process.wait()
         if self.process.stderr is not None:
             self.process.stderr.close()

@@ -1,0 +1,132 @@
+"""The command line as its users meet it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.cli import app
+from pipeline.settings import Settings
+from tests.running import Up, foldlog
+
+WORDS = ["demo", "up", "send", "query", "status"]
+ADD = {
+    "type": "AddProduct",
+    "command_id": "1",
+    "cart_id": "7",
+    "product_id": "milk",
+    "quantity": 2,
+    "unit_price_cents": 89,
+}
+
+
+@pytest.fixture
+def running(settings: Settings, up: Callable[..., Up]) -> Up:
+    pipeline = up(settings)
+    pipeline.ready().close()
+    return pipeline
+
+
+def one_line_of(failed: subprocess.CompletedProcess[str], code: int = 1) -> str:
+    assert failed.returncode == code, failed.stderr
+    assert failed.stderr.count("\n") == 1, failed.stderr
+    assert "Traceback" not in failed.stderr
+    return failed.stderr
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_each_word_has_help_with_an_example(settings: Settings, word: str) -> None:
+    shown = foldlog(settings, word, "--help")
+    assert shown.returncode == 0
+    assert "Example" in shown.stdout
+
+
+def test_all_words_are_known_here() -> None:
+    found = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
+    assert found == WORDS
+
+
+def test_sent_lines_can_be_asked_about(settings: Settings, running: Up, tmp_path: Path) -> None:
+    lines = "\n".join(json.dumps({**ADD, "command_id": str(i)}) for i in range(3))
+    (tmp_path / "commands.jsonl").write_text(lines + "\n\n")
+    sent = foldlog(settings, "send", str(tmp_path / "commands.jsonl"))
+    assert (sent.returncode, sent.stdout) == (0, "sent 3 commands\n")
+    running.settle()
+
+    sql = "SELECT cart_id, units, value_cents FROM carts"
+    assert "178" not in foldlog(settings, "query", sql).stdout
+    table = foldlog(settings, "query", sql).stdout
+    assert "534" in table
+    found = csv.DictReader(io.StringIO(foldlog(settings, "query", sql, "--format", "csv").stdout))
+    assert list(found) == [{"cart_id": "7", "units": "6", "value_cents": "534"}]
+    as_json = foldlog(settings, "query", sql, "--format", "json").stdout
+    assert json.loads(as_json) == [{"cart_id": "7", "units": 6, "value_cents": 534}]
+
+
+def test_an_answer_can_be_had_as_parquet(settings: Settings, running: Up, tmp_path: Path) -> None:
+    running.settle()
+    words = ["query", "SELECT 42 AS answer", "--format", "parquet"]
+    with open(tmp_path / "answer.parquet", "wb") as answer:
+        command = [sys.executable, "-m", "pipeline.cli", *words, "--data", str(settings.data)]
+        subprocess.run(command, check=True, stdout=answer)
+    assert pq.read_table(tmp_path / "answer.parquet").to_pylist() == [{"answer": 42}]
+
+
+def test_send_and_wait_prints_each_outcome_and_exits_1_if_one_is_not_accepted(
+    settings: Settings, running: Up
+) -> None:
+    good = foldlog(settings, "send", "-", "--wait", stdin=json.dumps(ADD))
+    assert good.returncode == 0
+    assert json.loads(good.stdout)["outcome"] == "accepted"
+    bad = foldlog(settings, "send", "-", "--wait", stdin='{"type": "CheckOut", "cart_id": "8"}')
+    assert json.loads(bad.stdout)["reason"] == "the cart is empty"
+    assert "1 command(s) were not accepted" in one_line_of(bad)
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("{broken", "-:1: not JSON"),
+        ("[1]", "-:1: not a JSON object"),
+        ('{"type": "CheckOut"}', "cart_id"),
+    ],
+)
+def test_a_line_that_cannot_be_sent_is_named(
+    settings: Settings, running: Up, line: str, complaint: str
+) -> None:
+    assert complaint in one_line_of(foldlog(settings, "send", "-", stdin=line))
+
+
+def test_status_shows_positions_and_lag(settings: Settings, running: Up) -> None:
+    foldlog(settings, "send", "-", "--wait", stdin=json.dumps(ADD))
+    running.settle()
+    shown = foldlog(settings, "status").stdout
+    assert "published" in shown
+    assert "up to date" in shown
+    assert len(shown.splitlines()) == 6
+
+
+def test_mistakes_are_one_line(settings: Settings, tmp_path: Path) -> None:
+    assert "there is no" in one_line_of(foldlog(settings, "query", "SELECT 1"))
+    assert "there is no log" in one_line_of(foldlog(settings, "status"))
+    assert "cannot import" in one_line_of(foldlog(settings, "up", "--domain", "nowhere:x"))
+    assert "module:attribute" in one_line_of(foldlog(settings, "up", "--domain", "nowhere"))
+    assert "partitions" in one_line_of(foldlog(settings, "up", "--partitions", "0"), code=2)
+
+
+def test_a_wrong_query_is_one_line(settings: Settings, running: Up) -> None:
+    running.settle()
+    assert "nothing_here" in one_line_of(foldlog(settings, "query", "SELECT * FROM nothing_here"))
+
+
+def test_wrong_use_is_exit_code_2(settings: Settings) -> None:
+    assert foldlog(settings, "send").returncode == 2
+    assert foldlog(settings, "no-such-word").returncode == 2
