@@ -55,8 +55,9 @@ def socket_path(data: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"foldlog-{os.getuid()}-{digest}.sock"
 
 
-def embedded_url(data: Path) -> str:
-    return f"unix://{socket_path(data)}"
+def embedded_url(data: Path | str) -> str:
+    """The URL of the Redis that a pipeline on this data directory runs."""
+    return f"unix://{socket_path(Path(data))}"
 
 
 class EmbeddedServer:
@@ -111,7 +112,10 @@ class EmbeddedServer:
 
 
 def die_with_parent() -> None:
-    """In a child, before exec: end when the parent is gone, however it went (Linux only)."""
+    """In a child, before exec: end when the parent is gone, however it went (Linux only).
+
+    To Linux the parent is the thread that started the child.
+    """
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
