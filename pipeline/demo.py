@@ -19,7 +19,7 @@ from typing import Any
 
 import duckdb
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from ingest.command import partition_of
@@ -231,12 +231,11 @@ def _send_and_watch(
     sender = _Sender(settings, domain, limit)
     columns = (
         TextColumn("sent {task.fields[sent]:>9,}  committed {task.completed:>9,.0f}"),
-        BarColumn(24),
+        BarColumn(5),
         TextColumn(
-            "rejected {task.fields[rejected]:>6,}  {task.fields[rate]:>7,}/s"
+            "rejected {task.fields[rejected]:>5,}  {task.fields[rate]:>6,}/s"
             "  lag {task.fields[lag]:>7,}"
         ),
-        TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=total, sent=0, rejected=0, rate=0, lag=0)
@@ -276,13 +275,18 @@ def report(settings: Settings, sent: int, console: Console) -> None:
         console.print(
             f"\nSent {sent:,} commands. The log holds {commands:,} outcomes"
             f" of {distinct:,} commands:"
-            f" {'each has exactly one' if commands == distinct else 'they should be equal'}.\n"
+            f" {'each has exactly one' if commands == distinct else 'they should be equal'}.\n",
+            soft_wrap=True,
         )
         for title, sql in REPORT.items():
             console.print(as_table(db.execute(sql), title))
+    where = (
+        "" if settings.data == Settings.model_fields["data"].default else f"--data {settings.data} "
+    )
     console.print(
-        f"\nNow ask something yourself:\n\n  foldlog query --data {settings.data}"
-        ' "SELECT status, count(*), sum(value_cents) FROM carts GROUP BY status"\n'
+        f"\nNow ask something yourself:\n\n  foldlog query {where}"
+        '"SELECT status, count(*), avg(value_cents) FROM carts GROUP BY status"\n',
+        soft_wrap=True,
     )
 
 

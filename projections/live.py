@@ -71,7 +71,7 @@ class Live:
     def _flush_when_due(self) -> bool:
         """Wait for commits and for their time; false when all is done."""
         with self._changed:
-            while not self._waiting and not self._closing:
+            while not self._waiting and not self._closing and not self._publisher.behind:
                 self._changed.wait()
             while not self._closing and self._rows < self._rows_max:
                 left = self._publisher.next_at - time.monotonic()

@@ -27,9 +27,14 @@ class Publisher:
         self.next_at = 0.0
         """When the next publish is due, by `time.monotonic`."""
 
+    @property
+    def behind(self) -> bool:
+        """Whether readers do not see all that the writer has applied."""
+        return self._published != self._writer.positions
+
     def publish(self) -> None:
         """Replace the published file, unless it already holds these positions."""
-        if self._published == self._writer.positions:
+        if not self.behind:
             return
         started = time.monotonic()
         self._writer.publish_views()
