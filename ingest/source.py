@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 
+from ingest import crash
 from ingest.streams import Entry, StreamReader
 
 
@@ -49,6 +50,7 @@ class _CommandPart(StatelessSourcePartition[Batch]):
             entries = reader.poll()
             if entries:
                 self._readers = self._readers[turn:] + self._readers[:turn]
+                crash.point("read.batch")
                 return [Batch(partition, entries)]
         return []
 

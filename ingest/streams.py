@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import redis
 from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError
 
+from ingest import crash
 from ingest.errors import RedisUnreachable
 from ingest.outcome import Outcome
 
@@ -197,7 +198,9 @@ def reply_and_trim(
         pipe.xadd(reply_to, {"outcome": outcome.to_json()})
         pipe.expire(reply_to, REPLY_EXPIRES_S)
     pipe.xtrim(stream, minid=_next_id(last_id), approximate=False)
+    crash.point("respond.to_send")
     pipe.execute(raise_on_error=False)
+    crash.point("respond.sent")
 
 
 def _next_id(stream_id: str) -> str:

@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ingest import crash
 from ingest.errors import LogDamaged, LogMismatch, Superseded
 from ingest.schema import ENVELOPE
 
@@ -75,7 +76,9 @@ class Log:
             )
         for partition in range(partitions):
             log._partition_folder(partition).mkdir(exist_ok=True)
+        crash.point("create.to_fsync_folder")
         _fsync_folder(folder)
+        crash.point("create.done")
         return log
 
     @classmethod
@@ -193,14 +196,20 @@ def _write_exclusively(path: Path, content: bytes) -> None:
     """Durably make `path` with `content`. Raises `FileExistsError` where it exists."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with open(beside, "wb") as file:
+        with open(beside, "wb", buffering=0) as file:
+            crash.point("commit.to_write")
             file.write(content)
-            file.flush()
+            crash.point("commit.written")
             os.fsync(file.fileno())
+            crash.point("commit.fsynced")
+        crash.point("commit.to_link")
         os.link(beside, path)
+        crash.point("commit.linked")
     finally:
         beside.unlink(missing_ok=True)
+    crash.point("commit.to_fsync_folder")
     _fsync_folder(path.parent)
+    crash.point("commit.done")
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -41,6 +41,7 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
 
     Raises `FoldlogError` when it cannot start or go on.
     """
+    stop = _Stop()
     domain = settings.load_domain()
     with _data_lock(settings) as lock, _redis(settings, lock) as server:
         url = server.url if server else settings.reachable_redis
@@ -57,7 +58,7 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
         client.set(partitions_key(domain.name), log.partitions)
         client.close()
         ready(url)
-        _Group(settings.model_copy(update={"redis_url": url}), lock).watch(server)
+        _Group(settings.model_copy(update={"redis_url": url}), lock, stop).watch(server)
 
 
 @contextmanager
@@ -97,31 +98,44 @@ def _redis(settings: Settings, lock: int) -> Iterator[EmbeddedServer | None]:
         server.stop()
 
 
+class _Stop:
+    """SIGTERM or Ctrl-C has come. Made first of all, so that none is missed."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._request)
+
+    def _request(self, *_: object) -> None:
+        self.requested = True
+
+
 class _Group:
     """The worker processes: they live and die together."""
 
-    def __init__(self, settings: Settings, lock: int) -> None:
+    def __init__(self, settings: Settings, lock: int, stop: _Stop) -> None:
         self._settings = settings
         self._lock = lock
+        self._stop = stop
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._stopping = False
 
     def watch(self, server: EmbeddedServer | None) -> None:
         """Start the group, and start it again when it dies, until told to stop."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
         pause = BACKOFF_FIRST_S
-        while not self._stopping:
+        while not self._stop.requested:
             started = time.monotonic()
             self._start()
             while all(process.poll() is None for process in self._processes):
-                if server is not None and not self._stopping:
+                if self._stop.requested:
+                    for process in self._processes:
+                        process.terminate()
+                elif server is not None:
                     server.keep_running()
                 time.sleep(WATCH_S)
             codes = self._end()
             if worker.TOLD in codes:
                 raise FoldlogError("the pipeline stopped; the line above says why")
-            if self._stopping:
+            if self._stop.requested:
                 if not {0, -signal.SIGTERM} >= set(codes):  # a worker may be stopped before it runs
                     raise FoldlogError(f"stopped, but not cleanly (exit codes {codes})")
                 return
@@ -146,7 +160,7 @@ class _Group:
 
     def _end(self) -> list[int]:
         """Wait for a group in which one has ended; the exit codes."""
-        deadline = time.monotonic() + (STOP_TIMEOUT_S if self._stopping else 1)
+        deadline = time.monotonic() + (STOP_TIMEOUT_S if self._stop.requested else 1)
         codes = []
         for process in self._processes:
             try:
@@ -158,14 +172,9 @@ class _Group:
         self._processes = []
         return codes
 
-    def _stop(self, *_: object) -> None:
-        self._stopping = True
-        for process in self._processes:
-            process.terminate()
-
     def _wait(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while not self._stopping and time.monotonic() < deadline:
+        while not self._stop.requested and time.monotonic() < deadline:
             time.sleep(WATCH_S)
 
 

@@ -12,6 +12,7 @@ import shutil
 import time
 from pathlib import Path
 
+from ingest import crash
 from projections.writer import Writer
 
 WRITER_SHARE = 10
@@ -40,10 +41,16 @@ class Publisher:
         self._writer.publish_views()
         self._writer.checkpoint()
         beside = self._path.with_suffix(".next")
+        crash.point("publish.to_copy")
         shutil.copyfile(self._writer.path, beside)
+        crash.point("publish.copied")
         with open(beside, "rb") as copy:
+            crash.point("publish.to_fsync")
             os.fsync(copy.fileno())
+            crash.point("publish.fsynced")
+        crash.point("publish.to_rename")
         os.replace(beside, self._path)
+        crash.point("publish.renamed")
         self._published = dict(self._writer.positions)
         now = time.monotonic()
         self.next_at = now + max(self._interval_s, (now - started) * (WRITER_SHARE - 1))

@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,6 +20,7 @@ from typing import Any, TypeAlias
 import duckdb
 import pyarrow as pa
 
+from ingest import crash
 from ingest.domain import Domain
 from ingest.errors import ReadModelFailed
 from projections.model import Folded, Select, read_models
@@ -97,7 +99,9 @@ class Writer:
 
     def _set_aside(self, error: duckdb.Error) -> None:
         aside = self.path.with_suffix(f".broken-{time.time_ns()}")
+        crash.point("aside.to_rename")
         os.replace(self.path, aside)
+        crash.point("aside.renamed")
         self.path.with_name(self.path.name + ".wal").unlink(missing_ok=True)
         logger.warning(
             "the read models' file cannot be opened (%s); it is now %s; a new one is built",
@@ -109,9 +113,12 @@ class Writer:
         try:
             work()
         except BaseException:
-            self._db.execute("ROLLBACK")
+            with suppress(duckdb.Error):  # what has failed may have ended the transaction
+                self._db.execute("ROLLBACK")
             raise
+        crash.point("flush.to_commit")
         self._db.execute("COMMIT")
+        crash.point("flush.committed")
 
     def _prepare(self) -> None:
         """Make the tables, build what is new or changed up to the positions held, drop the rest."""
@@ -284,7 +291,9 @@ class Writer:
 
     def checkpoint(self) -> None:
         """Everything applied is in the file itself, and nothing in a WAL beside it."""
+        crash.point("publish.to_checkpoint")
         self._db.execute("CHECKPOINT")
+        crash.point("publish.checkpointed")
 
     def close(self) -> None:
         self._db.close()

@@ -190,11 +190,13 @@ class Up:
             self.process.stderr.close()
 
 
-def foldlog(settings: Settings, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def foldlog(
+    settings: Settings, *words: str, stdin: str = "", environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
     return subprocess.run(
         [sys.executable, "-m", "pipeline.cli", *words],
-        env={**os.environ, **settings.as_environment()},
+        env={**os.environ, **settings.as_environment(), **(environment or {})},
         input=stdin,
         capture_output=True,
         text=True,

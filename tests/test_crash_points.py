@@ -1,0 +1,102 @@
+"""Every step of a commit is a place to die, and no death loses or doubles anything."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ingest import crash
+from ingest.producer import Producer
+from ingest.server import EmbeddedServer
+from ingest.streams import connect, partitions_key
+from pipeline.log import Log
+from pipeline.settings import Settings
+from tests.running import DEADLINE_S, Up, foldlog
+from tests.shopping import check, shopping
+
+ROOT = Path(__file__).parent.parent
+MODULES = [p for room in ("ingest", "projections", "pipeline") for p in (ROOT / room).glob("*.py")]
+NAMED = re.compile(r'crash\.point\("([\w.]+)"\)')
+POINTS = sorted({name for path in MODULES for name in NAMED.findall(path.read_text())})
+
+STEPS = re.compile(
+    r"^(os\.(fsync|link|replace|rename|unlink|truncate)\(|shutil\.\w+\(|_fsync_folder\("
+    r"|file\.write\(|pipe\.execute\(|self\._db\.execute\(.(COMMIT|CHECKPOINT)\b)"
+)
+"""Statements that leave something behind for the next start."""
+
+WITHOUT = {
+    "_fsync_folder",  # is itself such a step
+    "_clear",  # the demo's folder, before anything runs
+    "add",  # the producer's sending: another process, which sends again
+}
+
+
+def steps_without_points(body: list[ast.stmt], where: str) -> list[str]:
+    """The steps in these statements that have no crash point right before and right after them."""
+    missing = []
+    for i, statement in enumerate(body):
+        if isinstance(statement, ast.FunctionDef) and statement.name in WITHOUT:
+            continue
+        for field in ("body", "orelse", "finalbody", "handlers"):
+            inner = getattr(statement, field, [])
+            missing += steps_without_points(inner, where) if isinstance(inner, list) else []
+        if isinstance(statement, ast.Expr) and STEPS.match(ast.unparse(statement)):
+            around = [ast.unparse(s) for s in body[max(0, i - 1) : i + 2]]
+            if len(around) < 3 or not (NAMED.match(sub(around[0])) and NAMED.match(sub(around[2]))):
+                missing.append(f"{where}:{statement.lineno}: {ast.unparse(statement)}")
+    return missing
+
+
+def sub(text: str) -> str:
+    return text.replace("'", '"')
+
+
+def test_no_step_is_without_its_crash_points() -> None:
+    missing = []
+    for path in MODULES:
+        tree = ast.parse(path.read_text())
+        missing += steps_without_points(tree.body, f"{path.parent.name}/{path.name}")
+    assert missing == []
+
+
+def run_worker(settings: Settings, crash_at: str) -> int:
+    """One worker process by itself, until it ends; its exit code."""
+    environment = {**os.environ, **settings.as_environment(), crash.VARIABLE: crash_at}
+    worker = [sys.executable, "-m", "pipeline.worker", "0", "alone"]
+    return subprocess.run(worker, env=environment, timeout=DEADLINE_S).returncode
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_process_that_dies_at_this_point_loses_nothing_and_doubles_nothing(
+    settings: Settings, redis_server: EmbeddedServer, up: Callable[..., Up], point: str
+) -> None:
+    settings = settings.model_copy(update={"batch_max": 200, "publish_interval_ms": 50})
+    Log.create(settings.events, partitions=4, domain="cart")
+    client = connect(redis_server.url)
+    client.set(partitions_key("cart"), 4)
+    commands = shopping(4_000)
+    with Producer(redis_server.url) as producer:
+        producer.send_many(commands)
+    if point.startswith("aside"):
+        (settings.data / "writer.duckdb").write_bytes(b"no database" * 1000)
+
+    if point.startswith("create"):
+        died = foldlog(settings, "up", environment={crash.VARIABLE: point})
+        assert died.returncode == crash.EXIT_CODE
+    else:
+        times = {"aside": 1, "publish": 2}.get(point.partition(".")[0], 3)
+        assert run_worker(settings, f"{point}:{times}") == crash.EXIT_CODE
+    pipeline = up(settings)
+    pipeline.settle()
+    assert pipeline.stop() == 0, pipeline.errors()
+    check(settings, commands)
+    assert not list(settings.events.rglob("*.tmp"))
+    client.close()
