@@ -89,6 +89,7 @@ def up(
             typer.echo(f"event log  {settings.events}")
             typer.echo(f"read it    {settings.published}")
             typer.echo("Ctrl-C stops.")
+            sys.stdout.flush()
 
     run_up(settings, ready)
 

@@ -120,27 +120,27 @@ class Up:
         self.start()
 
     def start(self) -> None:
+        self._said_so = False
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.cli", "up", "--quiet", *self._flags],
+            [sys.executable, "-m", "pipeline.cli", "up", *self._flags],
             env={**os.environ, **self.settings.as_environment()},
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=self._cwd,
         )
 
     def ready(self) -> Producer:
         """A producer, as soon as the pipeline has announced itself."""
-        url, domain = self.settings.reachable_redis, self.settings.load_domain()
+        self._wait_until_it_says_so()
+        return Producer(self.settings.reachable_redis, self.settings.load_domain())
 
-        def announced() -> bool:
-            assert self.process.poll() is None, self.errors()
-            try:
-                Producer(url, domain, retry_s=0.1).close()
-            except FoldlogError:
-                return False
-            return True
-
-        wait_for(announced, "the pipeline to be ready")
-        return Producer(url, domain)
+    def _wait_until_it_says_so(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout if not self._said_so else []:
+            if line.startswith(b"Ctrl-C"):
+                self._said_so = True
+                return
+        assert self._said_so, f"the pipeline stopped: {self.errors()}"
 
     def family(self) -> list[psutil.Process]:
         """The processes that it has started, and those that they have."""
@@ -156,6 +156,7 @@ class Up:
 
     def settle(self, seconds: float = DEADLINE_S) -> None:
         """Wait until every command is committed and published."""
+        self._wait_until_it_says_so()
 
         def settled() -> bool:
             if self.process.poll() is not None:
@@ -186,8 +187,9 @@ class Up:
                 with suppress(psutil.NoSuchProcess):
                     victim.kill()
         self.process.wait()
-        if self.process.stderr is not None:
-            self.process.stderr.close()
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
 
 
 def foldlog(
