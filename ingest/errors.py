@@ -11,6 +11,7 @@ FoldlogError
   + LogMismatch          the log was made with other settings, or newer code
   + LogDamaged           a file of the log cannot be read, or is missing
   + Superseded           another writer has taken over the partition
+  + NoRoom               a file cannot be written: the disk is full, or not ours
   + DataInUse            another pipeline runs on this data directory
   + NotAvailable         something that the command needs is not there
 """
@@ -63,6 +64,10 @@ class LogDamaged(FoldlogError):
 
 
 class Superseded(FoldlogError):
+    pass
+
+
+class NoRoom(FoldlogError):
     pass
 
 

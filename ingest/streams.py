@@ -5,13 +5,14 @@
 cart:replies:ID     a stream for one sender; the field `outcome` holds one JSON object.
                     It expires an hour after the last outcome.
 cart:partitions     how many partitions there are, for producers to compute theirs.
+cart:repairs        a hash: partition → what was mended when its stream was found behind the log.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import redis
@@ -53,6 +54,10 @@ def reply_prefix(domain: str) -> str:
 
 def partitions_key(domain: str) -> str:
     return f"{domain}:partitions"
+
+
+def repairs_key(domain: str) -> str:
+    return f"{domain}:repairs"
 
 
 def connect(url: str) -> redis.Redis:
@@ -117,12 +122,21 @@ class StreamReader:
     """
 
     def __init__(
-        self, url: str, stream: str, last_id: str, *, batch_max: int, linger_ms: float
+        self,
+        url: str,
+        stream: str,
+        last_id: str,
+        *,
+        batch_max: int,
+        linger_ms: float,
+        on_connect: Callable[[redis.Redis, str], None],
     ) -> None:
+        """`on_connect` is called with a client and the last id read, before each first request."""
         self.last_id: bytes | str = last_id
         self._stream = stream
         self._batch_max = batch_max
         self._linger_s = linger_ms / 1000
+        self._on_connect = on_connect
         self._pool = redis.ConnectionPool.from_url(url, protocol=2)
         self._connection: Any = None
         self._asked_for = 0
@@ -164,6 +178,8 @@ class StreamReader:
     def _ask(self) -> None:
         try:
             if self._connection is None:
+                last_id = self.last_id if isinstance(self.last_id, str) else self.last_id.decode()
+                self._on_connect(redis.Redis(connection_pool=self._pool), last_id)
                 self._connection = self._pool.get_connection()
             self._connection.send_command(
                 "XREAD", "COUNT", self._count, "BLOCK", BLOCK_MS,
@@ -203,12 +219,58 @@ def reply_and_trim(
     crash.point("respond.sent")
 
 
-def _next_id(stream_id: str) -> str:
+def rejoin(
+    client: redis.Redis, stream: str, last_id: str, committed: Callable[[], set[str]]
+) -> str | None:
+    """Keep a stream's ids ahead of the log; says what was mended, or None where nothing had to be.
+
+    A Redis that has lost its tail, or everything, may give out ids that the log has passed already.
+    Then the stream goes on after `last_id`, and entries below it that are not among the `committed`
+    stream ids are added once more: for a reader after `last_id` they would not be there.
+    """
+    found = _last_generated_id(client, stream)
+    if not _behind(found, last_id):
+        return None
+    done = committed()
+    entries: Any = client.xrange(stream)
+    below = [fields for stream_id, fields in entries if stream_id.decode() not in done]
+    pipe = client.pipeline(transaction=True)
+    pipe.xadd(stream, {"raised": ""}, id=last_id)
+    for fields in below:
+        pipe.xadd(stream, fields)
+    pipe.xtrim(stream, minid=_next_id(last_id), approximate=False)
+    pipe.execute()
+    return (
+        f"{stream} ended at {found}, before the log's {last_id}: Redis has lost entries that the"
+        f" log has; its ids go on after the log's, {len(below)} entries were added again"
+    )
+
+
+def _last_generated_id(client: redis.Redis, stream: str) -> str:
+    try:
+        found: str = client.xinfo_stream(stream)["last-generated-id"].decode()
+        return found
+    except redis.ResponseError:  # there is no such key
+        return "0-0"
+
+
+def _behind(stream_id: str, other: str) -> bool:
+    return _as_numbers(stream_id) < _as_numbers(other)
+
+
+def _as_numbers(stream_id: str) -> tuple[int, int]:
     milliseconds, _, sequence = stream_id.partition("-")
-    return f"{milliseconds}-{int(sequence) + 1}"
+    return int(milliseconds), int(sequence)
+
+
+def _next_id(stream_id: str) -> str:
+    milliseconds, sequence = _as_numbers(stream_id)
+    return f"{milliseconds}-{sequence + 1}"
 
 
 def entries_after(client: redis.Redis, stream: str, last_id: str) -> int:
     """How many entries of a stream the log has not committed yet."""
+    if _behind(_last_generated_id(client, stream), last_id):
+        return int(client.xlen(stream))  # none is surely in; see `rejoin`
     done = client.xrange(stream, "-", last_id)
     return int(client.xlen(stream)) - len(done)  # type: ignore[arg-type]

@@ -14,14 +14,17 @@ import duckdb
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.progress import Progress
 
 from ingest.errors import FoldlogError
 from ingest.producer import Producer
 from pipeline.demo import as_table
 from pipeline.demo import demo as run_demo
+from pipeline.resubmit import rejected_commands
 from pipeline.settings import Settings
 from pipeline.status import status as status_of
 from pipeline.up import up as run_up
+from pipeline.verify import verify as verify_all
 from projections.query import connect
 
 app = typer.Typer(
@@ -40,6 +43,10 @@ Redis = Annotated[
 DomainName = Annotated[
     str | None, typer.Option("--domain", help="module:attribute [FOLDLOG_DOMAIN, the cart].")
 ]
+
+
+SHOWN = 10
+"""Commands that a dry run prints."""
 
 
 class Format(StrEnum):
@@ -186,6 +193,8 @@ def status(data: Data = None, redis: Redis = None, domain: DomainName = None) ->
             f"{p.partition:>9}  {p.last_stream_id:20}  {p.position:>10,}"
             f"  {p.published_position:>10,}  {lag:>8}"
         )
+    for repair in found.repairs:
+        typer.echo(repair)
     if found.lag is None:
         typer.echo(f"Redis at {settings.reachable_redis} does not answer; the lag is unknown")
     if found.published_age_s is None:
@@ -193,6 +202,51 @@ def status(data: Data = None, redis: Redis = None, domain: DomainName = None) ->
     else:
         behind = f"{found.unpublished:,} rows behind the log" if found.unpublished else "up to date"
         typer.echo(f"read models: published {found.published_age_s:.1f} s ago, {behind}")
+
+
+@app.command(epilog="Example: `foldlog verify`")
+def verify(data: Data = None, domain: DomainName = None) -> None:
+    """Check every file of the log, and the read models against the log."""
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("files of the log", total=None)
+        found = verify_all(
+            _settings(data=data, domain=domain),
+            lambda files, of: progress.update(task, completed=files, total=of),
+        )
+    for line in found.wrong:
+        typer.echo(line)
+    if found.wrong:
+        raise FoldlogError(f"{len(found.wrong)} thing(s) are wrong; the lines above say what")
+    typer.echo(
+        f"all is well: {found.rows:,} rows in {found.files:,} files,"
+        f" {found.models} read models equal the log"
+    )
+
+
+@app.command(epilog="Example: `foldlog resubmit --where \"reason = 'the cart is empty'\"`")
+def resubmit(
+    where: Annotated[str, typer.Option(help="A SQL condition on the columns of `rejections`.")],
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Send them; else only say what would be.")
+    ] = False,
+    data: Data = None,
+    redis: Redis = None,
+    domain: DomainName = None,
+) -> None:
+    """Send rejected commands once more, as new commands."""
+    settings = _settings(data=data, redis_url=redis, domain=domain)
+    commands, beyond = rejected_commands(settings, where)
+    for command in commands[:SHOWN]:
+        typer.echo(json.dumps(command))
+    if len(commands) > SHOWN:
+        typer.echo(f"… and {len(commands) - SHOWN:,} more")
+    if beyond:
+        typer.echo(f"{beyond:,} cannot be sent again: no JSON object, or kept only in part")
+    if not yes:
+        typer.echo(f"{len(commands):,} commands would be sent; add --yes to send them")
+        return
+    with Producer(settings.reachable_redis, settings.load_domain(), retry_s=2) as producer:
+        typer.echo(f"sent {producer.send_many(commands):,} commands")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from ingest.source import Batch, CommandSource, Stop
 from ingest.streams import StreamReader, command_stream
 from pipeline.fold import Decided, Fold, Partition
 from pipeline.log import Log
-from pipeline.recovery import Refold, restore
+from pipeline.recovery import Refold, rejoin_redis, restore
 from pipeline.settings import Settings
 from pipeline.sinks import ReadModels, Replies
 from projections.live import Live
@@ -32,7 +32,12 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
         owned[number], last_id = restore(domain, log, number, settings.dedupe_window)
         stream = command_stream(domain.name, number)
         return StreamReader(
-            url, stream, last_id, batch_max=settings.batch_max, linger_ms=settings.linger_ms
+            url,
+            stream,
+            last_id,
+            batch_max=settings.batch_max,
+            linger_ms=settings.linger_ms,
+            on_connect=partial(rejoin_redis, log, domain.name, number),
         )
 
     def decide(batch: Batch) -> Decided:

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest import crash
-from ingest.errors import LogDamaged, LogMismatch, Superseded
+from ingest.errors import LogDamaged, LogMismatch, NoRoom, Superseded
 from ingest.schema import ENVELOPE
 
 FORMAT = 1
@@ -168,6 +168,11 @@ class Log:
             raise Superseded(
                 f"another writer has committed position {first} of partition {partition};"
                 " this one stops"
+            ) from None
+        except OSError as error:
+            raise NoRoom(
+                f"cannot write {folder / name}: {error.strerror};"
+                " nothing is lost: make room, and start again"
             ) from None
 
     def clear_unfinished(self, partition: int) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import redis
 
 from ingest.domain import Domain
 from ingest.outcome import Kind
 from ingest.schema import REJECTED, UNREADABLE
+from ingest.streams import command_stream, partitions_key, rejoin, repairs_key
 from pipeline.fold import Aggregate, First, FoldedRows, Partition
 from pipeline.log import Log
 from projections.relations import Positions
+
+logger = logging.getLogger("foldlog")
 
 _OUTCOME_KINDS: dict[str, Kind] = {REJECTED: "rejected", UNREADABLE: "unreadable"}
 
@@ -74,6 +79,20 @@ def restore(domain: Domain, log: Log, number: int, dedupe_window: int) -> tuple[
         partition.next_position = rows["position"][-1].as_py() + 1
         last_stream_id = rows["stream_id"][-1].as_py()
     return partition, last_stream_id
+
+
+def rejoin_redis(log: Log, domain: str, number: int, client: redis.Redis, last_id: str) -> None:
+    """After connecting: tell producers of the partitions, and keep the stream ahead of the log."""
+
+    def committed() -> set[str]:
+        columns = ["position", "stream_id"]
+        return {i for t in log.read(number, 0, columns) for i in t["stream_id"].to_pylist()}
+
+    client.set(partitions_key(domain), log.partitions)
+    mended = rejoin(client, command_stream(domain, number), last_id, committed)
+    if mended:
+        logger.warning(mended)
+        client.hset(repairs_key(domain), str(number), mended)
 
 
 def _outcomes(rows: pa.Table) -> dict[str, First]:

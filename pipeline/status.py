@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import duckdb
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 import redis
 
 from ingest.schema import REJECTED, UNREADABLE
-from ingest.streams import LOST, command_stream, entries_after
+from ingest.streams import LOST, command_stream, entries_after, repairs_key
 from pipeline.log import Log
 from pipeline.settings import Settings
 
@@ -36,6 +37,8 @@ class Status:
     partitions: list[PartitionStatus]
     published_age_s: float | None
     """Since the last publish; None where there was none."""
+    repairs: list[str]
+    """What was mended after Redis had lost entries; see `ingest.streams.rejoin`."""
 
     @property
     def lag(self) -> int | None:
@@ -66,8 +69,11 @@ def status(settings: Settings) -> Status:
                 number, tail.last_stream_id, tail.next_position, published.get(number, 0), lag
             )
         )
+    repairs: list[str] = []
+    with suppress(*LOST):
+        repairs = [bytes(t).decode() for t in client.hvals(repairs_key(domain.name))]  # type: ignore[arg-type]
     client.close()
-    return Status(partitions, age)
+    return Status(partitions, age, repairs)
 
 
 def _published(settings: Settings) -> tuple[dict[int, int], float | None]:

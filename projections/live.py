@@ -11,6 +11,9 @@ import threading
 import time
 from collections.abc import Callable
 
+import duckdb
+
+from ingest.errors import NoRoom
 from projections.publish import Publisher
 from projections.writer import Commit, Writer
 
@@ -63,7 +66,7 @@ class Live:
                 pass
             self._writer.close()
         except BaseException as error:
-            self._on_failure(error)
+            self._on_failure(_told(error))
             with self._changed:
                 self._failed = True
                 self._changed.notify_all()
@@ -85,3 +88,13 @@ class Live:
         if closing or time.monotonic() >= self._publisher.next_at:
             self._publisher.publish()
         return not closing
+
+
+def _told(error: BaseException) -> BaseException:
+    """As one line for the user, where it is the machine's failure and not the code's."""
+    if not isinstance(error, duckdb.Error | OSError):
+        return error
+    reason = " ".join(str(error).split())
+    return NoRoom(
+        f"the read models cannot be written ({reason}); nothing is lost: mend that, and start again"
+    )

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from ingest import crash
 from ingest.domain import Domain
-from ingest.errors import ReadModelFailed
+from ingest.errors import DataInUse, ReadModelFailed
 from projections.model import Folded, Select, read_models
 from projections.relations import (
     LogFiles,
@@ -60,9 +60,19 @@ class Commit:
 
 
 class Writer:
-    """Keeps a domain's read models in `path`. Opening it brings them up to the log's end."""
+    """Keeps a domain's read models in `path`. Opening it brings them up to the log's end.
 
-    def __init__(self, path: Path, domain: Domain, log: LogFiles, refold: Refold) -> None:
+    With `until`, up to those positions instead.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        domain: Domain,
+        log: LogFiles,
+        refold: Refold,
+        until: Positions | None = None,
+    ) -> None:
         self.path = path
         self._domain = domain
         self._log = log
@@ -70,11 +80,14 @@ class Writer:
         self._models = read_models(domain)
         self._compiled: dict[str, LiveSelect] = {}
         self._compile()
+        self._db = self._connect()
         try:
-            self._open()
+            self._transaction(self._prepare)
+            held = self._db.execute("SELECT partition, next_position FROM live.positions")
+            self.positions: dict[int, int] = dict(held.fetchall())
+            self.catch_up(until)
         except duckdb.Error as error:
-            self._set_aside(error)
-            self._open()
+            raise self._failed("while catching up with the log", error) from None
 
     def _compile(self) -> None:
         """Check every declaration before anything is written."""
@@ -86,27 +99,47 @@ class Writer:
                 if isinstance(model, Select):
                     self._compiled[model.name] = compile_select(model, _table(model.name), known)
 
-    def _open(self) -> None:
-        config: dict[str, Any] = {"storage_compatibility_version": STORAGE_VERSION}
-        self._db = duckdb.connect(str(self.path), config=config)
-        # What the log's schema has no statistics for is better read in the order of the files.
-        self._db.execute("SET preserve_insertion_order = false")
-        self._transaction(self._prepare)
-        self.positions: dict[int, int] = dict(
-            self._db.execute("SELECT partition, next_position FROM live.positions").fetchall()
-        )
-        self.catch_up()
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        """The file, or a new one in its place if it cannot be opened."""
+        config: dict[str, Any] = {
+            "storage_compatibility_version": STORAGE_VERSION,
+            "preserve_insertion_order": False,
+        }
+        try:
+            return duckdb.connect(str(self.path), config=config)
+        except duckdb.Error as error:
+            if "Could not set lock" in str(error):
+                raise DataInUse(
+                    f"another process has {self.path} open for writing; stop it, and start again"
+                ) from None
+            if self.path.exists():
+                self._set_aside(error)
+        try:
+            return duckdb.connect(str(self.path), config=config)
+        except duckdb.Error as error:
+            raise self._failed("before they began", error) from None
 
     def _set_aside(self, error: duckdb.Error) -> None:
         aside = self.path.with_suffix(f".broken-{time.time_ns()}")
+        # First, so that it is never found beside the next file.
+        self.path.with_name(self.path.name + ".wal").unlink(missing_ok=True)
         crash.point("aside.to_rename")
         os.replace(self.path, aside)
         crash.point("aside.renamed")
-        self.path.with_name(self.path.name + ".wal").unlink(missing_ok=True)
         logger.warning(
-            "the read models' file cannot be opened (%s); it is now %s; a new one is built",
+            "the read models' file cannot be used (%s); it is now %s; a new one is built",
             " ".join(str(error).split()), aside,
         )  # fmt: skip
+
+    def _failed(self, where: str, error: duckdb.Error) -> ReadModelFailed:
+        """What to tell the user; a file that DuckDB gives up on is out of the next start's way."""
+        if isinstance(error, duckdb.FatalException | duckdb.InternalException):
+            self._set_aside(error)
+        reason = " ".join(str(error).split())
+        return ReadModelFailed(
+            f"read models stopped {where}: {reason};"
+            " no event is skipped: mend that, and start again"
+        )
 
     def _transaction(self, work: Callable[[], None]) -> None:
         self._db.execute("BEGIN")
@@ -166,9 +199,9 @@ class Writer:
         self._db.execute(f"CREATE VIEW main.{named(model.name)} AS {view}")
         self._db.execute(f"COMMENT ON VIEW main.{named(model.name)} IS {quoted(model.description)}")
 
-    def catch_up(self) -> None:
+    def catch_up(self, to: Positions | None = None) -> None:
         """Apply what the log has above the positions held, up to its end now."""
-        until = {p: self._log.next_position(p) for p in range(self._log.partitions)}
+        until = dict(to or {p: self._log.next_position(p) for p in range(self._log.partitions)})
         if until == self.positions:
             return
 
@@ -210,7 +243,7 @@ class Writer:
                 for p, end in until.items()
                 if end > self.positions[p]
             )
-            raise ReadModelFailed(f"read models stopped at {spans}: {error}") from None
+            raise self._failed(f"at {spans}", error) from None
         finally:
             self._db.unregister("flush_rows")
             self._db.unregister("flush_states")

@@ -1,0 +1,296 @@
+"""Full disks, a Redis that forgets, writers that wake too late, damaged files."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+import redis
+
+from ingest.producer import Producer
+from ingest.server import EmbeddedServer
+from ingest.source import Batch
+from ingest.streams import command_stream, connect, partitions_key
+from pipeline import worker
+from pipeline.fold import Fold
+from pipeline.log import Log
+from pipeline.recovery import restore
+from pipeline.settings import Settings
+from pipeline.status import status
+from tests.running import DEADLINE_S, Up, foldlog, wait_for
+from tests.shopping import check, shopping
+
+
+def start_worker(settings: Settings, file_bytes_max: int | None = None) -> subprocess.Popen[str]:
+    """One worker process by itself; the kernel refuses it files over a size."""
+
+    def limit() -> None:
+        if file_bytes_max:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
+
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.worker", "0", "alone"],
+        env={**os.environ, **settings.as_environment()},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=limit,
+    )
+
+
+@pytest.fixture
+def log(settings: Settings, redis_server: EmbeddedServer) -> Log:
+    """A new log, announced on the test's Redis."""
+    with connect(redis_server.url) as client:
+        client.set(partitions_key("cart"), 4)
+    return Log.create(settings.events, partitions=4, domain="cart")
+
+
+def bulky(count: int) -> list[dict[str, Any]]:
+    """Commands of one cart that no compression makes small."""
+    rnd = random.Random(1)
+    add = {"type": "AddProduct", "cart_id": "7", "quantity": 1, "unit_price_cents": 5}
+    at = "2017-01-01T00:00:00Z"
+    names = ("command_id", "correlation_id", "causation_id", "product_id")
+    return [
+        {**add, **{name: rnd.randbytes(49).hex() for name in names}, "occurred_at": at}
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("commands", "file_bytes_max", "what"),
+    [
+        (bulky(8_400), 900_000, "cannot write"),
+        (shopping(4_000), 280_000, "the read models cannot be written"),
+        (shopping(1_000), 5_000, "read models stopped before they began"),
+    ],
+    ids=["commit", "flush", "start"],
+)
+def test_a_full_disk_stops_it_in_one_line_and_with_room_it_goes_on(
+    settings: Settings,
+    log: Log,
+    up: Callable[..., Up],
+    commands: list[dict[str, Any]],
+    file_bytes_max: int,
+    what: str,
+) -> None:
+    with Producer(settings.reachable_redis) as producer:
+        producer.send_many(commands)
+    stopped = start_worker(settings, file_bytes_max)
+    _, errors = stopped.communicate(timeout=DEADLINE_S)
+    assert stopped.returncode == worker.TOLD, errors
+    assert what in errors.splitlines()[-1]
+    assert "start again" in errors.splitlines()[-1]
+    for partition in range(4):
+        assert all(len(t) for t in log.read(partition))
+    pipeline = up(settings)
+    pipeline.settle()
+    check(settings, commands)
+
+
+def test_a_disk_that_is_full_when_publishing_stops_it_in_one_line(
+    settings: Settings, log: Log, up: Callable[..., Up]
+) -> None:
+    commands = shopping(500)
+    with Producer(settings.reachable_redis) as producer:
+        producer.send_many(commands)
+    (settings.data / "read_models.next").symlink_to("/dev/full")
+    stopped = start_worker(settings)
+    _, errors = stopped.communicate(timeout=DEADLINE_S)
+    assert stopped.returncode == worker.TOLD, errors
+    assert "No space left on device" in errors.splitlines()[-1]
+    (settings.data / "read_models.next").unlink()
+    pipeline = up(settings)
+    pipeline.settle()
+    check(settings, commands)
+
+
+def test_a_writer_that_slept_through_a_takeover_loses_and_nothing_doubles(
+    settings: Settings, log: Log, up: Callable[..., Up], redis_server: EmbeddedServer
+) -> None:
+    commands = shopping(2_000)
+    sleeper = start_worker(settings)
+    with Producer(settings.reachable_redis) as producer:
+        producer.send_many(commands[:500])
+        wait_for(lambda: sum(log.next_position(p) for p in range(4)) >= 480, "its commits")
+        wait_for(lambda: settings.published.exists(), "its read models")
+        time.sleep(0.3)
+        sleeper.send_signal(signal.SIGSTOP)
+        producer.send_many(commands[500:1_500])
+        take_over(settings, log, redis_server.url)
+        sleeper.send_signal(signal.SIGCONT)
+        producer.send_many(commands[1_500:])
+    _, errors = sleeper.communicate(timeout=DEADLINE_S)
+    assert sleeper.returncode == worker.TOLD, errors
+    assert "another writer has committed" in errors.splitlines()[-1]
+    pipeline = up(settings)
+    pipeline.settle()
+    check(settings, commands)
+
+
+def take_over(settings: Settings, log: Log, url: str) -> None:
+    """Commit what waits in the streams, as another writer would; without trimming."""
+    domain = settings.load_domain()
+    fold = Fold(domain, partitions=4, payload_bytes_max=settings.payload_bytes_max)
+    with redis.Redis.from_url(url, protocol=2) as client:
+        for number in range(4):
+            partition, last_id = restore(domain, log, number, settings.dedupe_window)
+            found = client.xrange(command_stream("cart", number), f"({last_id}")
+            entries = [(i, f[b"command"], []) for i, f in found]
+            decided = fold.decide(partition, Batch(number, entries))
+            log.append(number, decided.first, decided.rows)
+
+
+def test_a_redis_that_forgot_everything_goes_on_after_the_log_and_is_mentioned(
+    settings: Settings, redis_server: EmbeddedServer, up: Callable[..., Up]
+) -> None:
+    commands = shopping(2_000)
+    pipeline = up(settings)
+    with pipeline.ready() as producer:
+        producer.send_many(commands[:1_000])
+    pipeline.settle()
+    redis_server.stop()
+    for left in (settings.data.parent / "own" / "redis").glob("appendonly*"):
+        left.unlink()
+    redis_server.keep_running()
+    with redis.Redis.from_url(redis_server.url) as client:
+        wait_for(lambda: client.get(partitions_key("cart")) == b"4", "the pipeline to come back")
+        for p in status(settings).partitions:
+            wait_for(
+                lambda p=p: bool(client.exists(command_stream("cart", p.partition))), "its streams"
+            )
+            info = client.xinfo_stream(command_stream("cart", p.partition))
+            assert info["last-generated-id"].decode() == p.last_stream_id
+    with Producer(redis_server.url) as producer:
+        producer.send_many(commands[1_000:])
+    pipeline.settle()
+    check(settings, commands)
+    assert "Redis has lost entries" in foldlog(settings, "status").stdout
+
+
+def test_entries_that_a_forgetful_redis_numbered_too_low_are_handled(
+    settings: Settings, redis_server: EmbeddedServer, up: Callable[..., Up]
+) -> None:
+    commands = shopping(400)
+    pipeline = up(settings)
+    with pipeline.ready() as producer:
+        producer.send_many(commands[:300])
+        pipeline.settle()
+        pipeline.stop()
+        with redis.Redis.from_url(redis_server.url) as client:
+            client.flushall()
+            client.set(partitions_key("cart"), 4)
+            for number, command in enumerate(commands[300:], 1):  # as with a clock set back
+                stream, payload = producer._wire.encode(command)[1]
+                client.xadd(stream, {"command": payload}, id=f"5-{number}")
+    pipeline.start()
+    pipeline.settle()
+    check(settings, commands)
+
+
+def filled(settings: Settings, up: Callable[..., Up]) -> Log:
+    """A log of several files in each partition, and a pipeline that has stopped."""
+    small = settings.model_copy(update={"batch_max": 50})
+    pipeline = up(small)
+    with pipeline.ready() as producer:
+        producer.send_many(shopping(1_500))
+    pipeline.settle()
+    assert pipeline.stop() == 0
+    return Log.open(settings.events, domain="cart")
+
+
+def test_verify_says_in_one_line_that_all_is_well(
+    settings: Settings, up: Callable[..., Up]
+) -> None:
+    filled(settings, up)
+    verified = foldlog(settings, "verify")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert verified.stdout.startswith("all is well: ")
+    assert verified.stdout.endswith("3 read models equal the log\n")
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "missing"])
+def test_damage_is_found_named_and_not_built_upon(
+    settings: Settings, up: Callable[..., Up], damage: str
+) -> None:
+    log = filled(settings, up)
+    _, file, after = log.files(2)[-3:]
+    content = bytearray(file.path.read_bytes())
+    if damage == "flipped":
+        names = pq.ParquetFile(file.path).schema_arrow.names
+        column = pq.ParquetFile(file.path).metadata.row_group(0).column(names.index("command_id"))
+        content[column.data_page_offset + column.total_compressed_size - 3] ^= 1
+        file.path.write_bytes(content)
+    elif damage == "truncated":
+        file.path.write_bytes(content[: len(content) // 2])
+    else:
+        file.path.unlink()
+
+    verified = foldlog(settings, "verify")
+    assert verified.returncode == 1
+    assert f"partition 2: positions {file.first} to {after.first - 1}" in verified.stdout
+    assert (after if damage == "missing" else file).path.name in verified.stdout
+
+    pipeline = up(settings)
+    assert pipeline.process.wait(timeout=DEADLINE_S) == 1
+    errors = pipeline.errors()
+    assert "Traceback" not in errors
+    assert file.path.name in errors or f"positions {file.first} to" in errors
+    assert log.files(2)[-1] == after
+
+
+def test_a_read_model_that_is_not_what_the_log_says_is_found(
+    settings: Settings, up: Callable[..., Up]
+) -> None:
+    filled(settings, up)
+    with duckdb.connect(str(settings.published)) as db:
+        db.execute("UPDATE live.carts SET units = units + 1 WHERE cart_id = 'cart-1'")
+    verified = foldlog(settings, "verify")
+    assert verified.returncode == 1
+    assert "read model carts: 2 rows differ from the log" in verified.stdout
+
+
+def test_rejected_commands_can_be_tried_again_once(
+    settings: Settings, up: Callable[..., Up]
+) -> None:
+    pipeline = up(settings)
+    with pipeline.ready() as producer:
+        too_early = {"type": "CheckOut", "command_id": "early", "cart_id": "7"}
+        producer.send_many([too_early, {**too_early, "command_id": "other", "cart_id": "8"}])
+        add = {"type": "AddProduct", "cart_id": "7", "product_id": "m", "quantity": 1}
+        producer.execute({**add, "unit_price_cents": 5})
+    pipeline.settle()
+    words = ["resubmit", "--where", "reason = 'the cart is empty'"]
+    dry = foldlog(settings, *words)
+    assert "2 commands would be sent; add --yes" in dry.stdout
+    for _ in range(2):
+        assert foldlog(settings, *words, "--yes").returncode == 0
+        pipeline.settle()
+    shown = foldlog(settings, "query", "FROM carts", "--format", "csv").stdout
+    assert "7,checked out,1,5" in shown
+    sql = "SELECT causation_id, event_type FROM live.log WHERE causation_id IS NOT NULL ORDER BY 1"
+    answers = foldlog(settings, "query", sql, "--format", "csv").stdout.split()
+    assert answers.count("early,CheckedOut") == 1
+    assert answers.count("other,CommandRejected") == 1
+
+
+@pytest.mark.parametrize("where", ["no such thing", "1; DROP TABLE x"])
+def test_a_wrong_condition_is_one_line(
+    settings: Settings, up: Callable[..., Up], where: str, tmp_path: Path
+) -> None:
+    pipeline = up(settings)
+    pipeline.settle()
+    failed = foldlog(settings, "resubmit", "--where", where)
+    assert failed.returncode == 1
+    assert failed.stderr.count("\n") == 1
