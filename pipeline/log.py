@@ -201,9 +201,10 @@ def _write_exclusively(path: Path, content: bytes) -> None:
     """Durably make `path` with `content`. Raises `FileExistsError` where it exists."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with open(beside, "wb", buffering=0) as file:
-            crash.point("commit.to_write")
+        with open(beside, "wb") as file:
             file.write(content)
+            crash.point("commit.to_write")
+            file.flush()  # all of it, or an error: an unbuffered write may end half-way without one
             crash.point("commit.written")
             os.fsync(file.fileno())
             crash.point("commit.fsynced")

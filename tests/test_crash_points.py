@@ -28,7 +28,7 @@ POINTS = sorted({name for path in MODULES for name in NAMED.findall(path.read_te
 
 STEPS = re.compile(
     r"^(os\.(fsync|link|replace|rename|unlink|truncate)\(|shutil\.\w+\(|_fsync_folder\("
-    r"|file\.write\(|pipe\.execute\(|self\._db\.execute\(.(COMMIT|CHECKPOINT)\b)"
+    r"|file\.flush\(|pipe\.execute\(|self\._db\.execute\(.(COMMIT|CHECKPOINT)\b)"
 )
 """Statements that leave something behind for the next start."""
 
