@@ -29,11 +29,15 @@ format: $(VENV)/installed ## lay the code out
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+chaos: $(VENV)/installed ## 300 kills at random, about 10 minutes; then a million broken commands
+	$(BIN)/python -m tests.chaos.run --kills 300
+	$(BIN)/python -m tests.chaos.fuzz --count 1000000
+
 bench: $(VENV)/installed ## figures of this machine, beside their limits
 	$(BIN)/python tests/bench/throughput.py
 
 clean: ## remove the virtual environment and caches, not data
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format chaos bench clean
 .DEFAULT_GOAL := help

@@ -239,7 +239,9 @@ def rejoin(
     for fields in below:
         pipe.xadd(stream, fields)
     pipe.xtrim(stream, minid=_next_id(last_id), approximate=False)
+    crash.point("rejoin.to_send")
     pipe.execute()
+    crash.point("rejoin.sent")
     return (
         f"{stream} ended at {found}, before the log's {last_id}: Redis has lost entries that the"
         f" log has; its ids go on after the log's, {len(below)} entries were added again"

@@ -84,7 +84,18 @@ def test_a_process_that_dies_at_this_point_loses_nothing_and_doubles_nothing(
     client.set(partitions_key("cart"), 4)
     commands = shopping(4_000)
     with Producer(redis_server.url) as producer:
-        producer.send_many(commands)
+        if point.startswith("rejoin"):
+            producer.send_many(commands[:2_000])
+            before = up(settings)
+            before.settle()
+            before.stop()
+            client.flushall()
+            client.set(partitions_key("cart"), 4)
+            for number, command in enumerate(commands[2_000:], 1):  # as with a clock set back
+                stream, payload = producer._wire.encode(command)[1]
+                client.xadd(stream, {"command": payload}, id=f"5-{number}")
+        else:
+            producer.send_many(commands)
     if point.startswith("aside"):
         (settings.data / "writer.duckdb").write_bytes(b"no database" * 1000)
 
@@ -92,7 +103,7 @@ def test_a_process_that_dies_at_this_point_loses_nothing_and_doubles_nothing(
         died = foldlog(settings, "up", environment={crash.VARIABLE: point})
         assert died.returncode == crash.EXIT_CODE
     else:
-        times = {"aside": 1, "publish": 2}.get(point.partition(".")[0], 3)
+        times = {"aside": 1, "rejoin": 1, "publish": 2}.get(point.partition(".")[0], 3)
         assert run_worker(settings, f"{point}:{times}") == crash.EXIT_CODE
     pipeline = up(settings)
     pipeline.settle()

@@ -14,6 +14,7 @@ from ingest.cart import cart
 from ingest.schema import REJECTED, UNREADABLE
 from ingest.source import Batch
 from pipeline.fold import Decided, Fold, Partition
+from tests.chaos.fuzz import fuzz
 from tests.domains.bank import bank
 from tests.oracle import partition_of
 from tests.running import InProcess, entry
@@ -212,3 +213,8 @@ def test_any_bytes_give_one_outcome_each_unless_their_command_id_has_one(
     assert len(set(command_ids)) == len(command_ids)
     assert without_outcome == 0 or command_ids
     assert decided.rows["position"].to_pylist() == list(range(len(decided.rows)))
+
+
+def test_twenty_thousand_broken_commands_have_one_outcome_each() -> None:
+    kinds = fuzz(seed=7, count=20_000)
+    assert all(kinds.values()), kinds

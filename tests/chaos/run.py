@@ -1,0 +1,228 @@
+"""Kill everything at random, for a while, and compare what is left with an independent computation.
+
+    python -m tests.chaos.run --seed 1 --kills 300 --data /tmp/chaos
+
+Producers send racing commands to shared carts and retry what was not acknowledged, with the same
+command ids. Meanwhile workers, the whole pipeline and Redis (AOF, `appendfsync always`) are killed
+with SIGKILL. Everything that decides when and what is drawn from the seed; the machine decides the
+rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psutil
+
+from ingest.errors import FoldlogError
+from ingest.producer import Producer
+from ingest.server import EmbeddedServer
+from pipeline.settings import Settings
+from tests import oracle
+from tests.running import Up, foldlog, read
+
+PRODUCERS = 3
+CARTS_OF_A_PRODUCER = 40
+SHARED_CARTS = 10
+SETTLE_S = 120
+
+
+class Shopper(threading.Thread):
+    """A producer that sends until told to stop, and remembers what Redis acknowledged."""
+
+    def __init__(self, number: int, seed: int, url: str) -> None:
+        super().__init__(name=f"shopper-{number}")
+        self._number = number
+        self._random = random.Random(f"{seed}-{number}")
+        self._url = url
+        self.acknowledged: dict[str, dict[str, Any]] = {}
+        self.stopping = threading.Event()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            with Producer(self._url, retry_s=SETTLE_S) as producer:
+                sent = 0
+                while not self.stopping.is_set():
+                    chunk = [self._command(sent + i) for i in range(self._random.randint(1, 60))]
+                    producer.send_many(chunk)
+                    self.acknowledged |= {c["command_id"]: c for c in chunk}
+                    if self._random.random() < 0.1:
+                        producer.send_many(self._random.sample(chunk, 1))
+                    sent += len(chunk)
+                    time.sleep(self._random.random() * 0.03)
+        except BaseException as error:
+            self.error = error
+
+    def _command(self, number: int) -> dict[str, Any]:
+        rnd = self._random
+        shared = rnd.random() < 0.3
+        cart = rnd.randrange(SHARED_CARTS if shared else CARTS_OF_A_PRODUCER)
+        age = number // 400  # new carts come all the time, since the old ones are checked out
+        command: dict[str, Any] = {
+            "type": rnd.choices(["AddProduct", "RemoveProduct", "CheckOut"], [20, 6, 1])[0],
+            "command_id": f"{self._number}-{number}",
+            "cart_id": f"shared-{age}-{cart}" if shared else f"{self._number}-{age}-{cart}",
+            "occurred_at": f"2017-0{rnd.randint(1, 9)}-11T10:00:00Z",
+        }
+        if command["type"] != "CheckOut":
+            command |= {"product_id": f"p{rnd.randrange(8)}", "quantity": rnd.randint(0, 5)}
+        if command["type"] == "AddProduct":
+            command["unit_price_cents"] = rnd.randint(1, 2000)
+        return command
+
+
+class Chaos:
+    def __init__(self, data: Path, seed: int, workers: int) -> None:
+        self._random = random.Random(seed)
+        self.server = EmbeddedServer(data / "own")
+        self.server.keep_running()
+        self.settings = Settings(
+            data=data / "data", redis_url=self.server.url, workers=workers, batch_max=500
+        )
+        self.pipeline = Up(self.settings)
+        self.pipeline.ready().close()
+        self.shoppers = [Shopper(n, seed, self.server.url) for n in range(PRODUCERS)]
+        self.kills: dict[str, int] = defaultdict(int)
+
+    def run(self, kills: int) -> None:
+        """Kill so many times, then let everything come to rest."""
+        for shopper in self.shoppers:
+            shopper.start()
+        while sum(self.kills.values()) < kills:
+            time.sleep(self._random.random() * 1.5)
+            self._kill(self._random.choices(["worker", "pipeline", "redis"], [5, 2, 3])[0])
+        for shopper in self.shoppers:
+            shopper.stopping.set()
+        for shopper in self.shoppers:
+            shopper.join(timeout=SETTLE_S)
+            if shopper.error is not None or shopper.is_alive():
+                raise AssertionError(f"{shopper.name} did not end well: {shopper.error!r}")
+        self.pipeline.settle(SETTLE_S)
+        code = self.pipeline.stop()
+        assert code == 0, f"the pipeline ended with {code}: {self.pipeline.errors()}"
+
+    def _kill(self, what: str) -> None:
+        if what == "worker":
+            workers = self.pipeline.workers()
+            if not workers:
+                return
+            with suppress(psutil.NoSuchProcess):
+                self._random.choice(workers).kill()
+        elif what == "pipeline":
+            self.pipeline.kill()
+            self.pipeline.start()
+        else:
+            self.server.kill()
+            time.sleep(self._random.random())
+            self.server.keep_running()
+        self.kills[what] += 1
+
+    def close(self) -> None:
+        for shopper in self.shoppers:
+            shopper.stopping.set()
+        self.pipeline.kill()
+        self.server.stop()
+
+    def differences(self) -> tuple[int, list[str]]:
+        """How many outcomes there are, and every way in which they are not what they must be."""
+        acknowledged = {i: c for s in self.shoppers for i, c in s.acknowledged.items()}
+        wrong = []
+        with duckdb.connect(str(self.settings.published), read_only=True) as db:
+            outcomes = db.execute(
+                "SELECT command_id, outcome, reason, partition, first_position FROM outcomes"
+                " ORDER BY partition, first_position"
+            ).fetchall()
+            for relation, key, count in (
+                ("live.log", "partition", "max(position) + 1"),
+                ("events", "aggregate_id", "max(version)"),
+            ):
+                number = "position" if key == "partition" else "version"
+                gaps = db.execute(
+                    f"SELECT {key} FROM {relation} GROUP BY {key} HAVING count(*) <> {count}"
+                    f" OR count(DISTINCT {number}) <> count(*)"
+                ).fetchall()
+                wrong += [f"{key} {found}: {number}s are not contiguous" for (found,) in gaps]
+        ids = [row[0] for row in outcomes]
+        wrong += [f"{i}: acknowledged, and without outcome" for i in acknowledged.keys() - set(ids)]
+        wrong += (
+            [f"{i}: several outcomes" for i in set(ids) if ids.count(i) > 1]
+            if len(set(ids)) < len(ids)
+            else []
+        )
+        # The log's order is one that the producers' racing allows; the oracle follows it.
+        expected = oracle.expect([acknowledged[i] for i in ids if i in acknowledged])
+        got = {i: (o, r) for i, o, r, _, _ in outcomes}
+        wrong += [f"{i}: {got.get(i)} instead of {e}" for i, e in expected.outcomes.items()
+                  if got.get(i) != e]  # fmt: skip
+        shown = read(self.settings.published, "carts", "cart_items", "product_daily")
+        if {r[0]: list(r[1:5]) for r in shown["carts"]} != expected.carts:
+            wrong.append("carts differ from the oracle's")
+        if {(c, p): [q, v] for c, p, q, v, _, _ in shown["cart_items"]} != expected.items:
+            wrong.append("cart_items differ from the oracle's")
+        if {(p, str(d)): [a, r, v] for p, d, a, r, v in shown["product_daily"]} != expected.daily:
+            wrong.append("product_daily differs from the oracle's")
+        verified = foldlog(self.settings, "verify")
+        if verified.returncode:
+            wrong.append(f"verify: {verified.stdout}{verified.stderr}")
+        return len(outcomes), wrong
+
+
+def chaos(
+    data: Path, *, seed: int, kills: int, workers: int
+) -> tuple[dict[str, int], int, list[str]]:
+    """One run: kills by kind, outcomes, differences."""
+    run = Chaos(data, seed, workers)
+    try:
+        run.run(kills)
+        outcomes, wrong = run.differences()
+        return run.kills, outcomes, wrong
+    finally:
+        run.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--data", type=Path)
+    given = parser.parse_args()
+    total: dict[str, int] = defaultdict(int)
+    outcomes, wrong, started = 0, [], time.monotonic()
+    for workers in (1, 2):
+        data = Path(given.data or tempfile.mkdtemp(prefix="foldlog-chaos-")) / f"workers-{workers}"
+        try:
+            kills, count, differences = chaos(
+                data, seed=given.seed, kills=given.kills // 2, workers=workers
+            )
+        except (AssertionError, FoldlogError) as error:
+            raise SystemExit(f"seed {given.seed}, {workers} worker(s), {data}: {error}") from error
+        for kind, number in kills.items():
+            total[kind] += number
+        outcomes += count
+        wrong += differences
+        if not wrong:
+            shutil.rmtree(data)
+    print(f"seed        {given.seed}")
+    print(f"kills       {sum(total.values())} ({', '.join(f'{n} {k}' for k, n in total.items())})")
+    print(f"outcomes    {outcomes:,}")
+    print(f"differences {len(wrong)}")
+    print(f"seconds     {time.monotonic() - started:.0f}")
+    for line in wrong[:20]:
+        print(line)
+    if wrong:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
