@@ -18,7 +18,22 @@ from pydantic import Discriminator, TypeAdapter
 from ingest.command import Command
 from ingest.decider import Decider
 from ingest.errors import DomainInvalid
-from ingest.schema import OUTCOME_TYPES, columns_of, log_schema
+from ingest.schema import OUTCOME_TYPES, arrow_type, columns_of, log_schema
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upcast:
+    """How an event of one schema version becomes one of the next: SQL over the row's columns.
+
+    An event class says its version by `schema_version: ClassVar[int] = 2`; without, it is 1.
+    """
+
+    event_type: str
+    from_version: int
+    columns: Mapping[str, str]
+    """Column → SQL expression; every other column stays as it is."""
+    retired: Mapping[str, type] = dataclass_field(default_factory=dict)
+    """Columns that only older versions have, and their types."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +55,8 @@ class Domain:
     row_type: type
     read_models: Path | None = None
     """The folder with the domain's .sql files; by default the shipped one of that name."""
+    upcasts: tuple[Upcast, ...] = ()
+    """For each event type one from every version before its present one."""
     event_types: dict[type, str] = dataclass_field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,6 +70,13 @@ class Domain:
                 raise DomainInvalid(f"event {name}: {cls.__name__} must be a dataclass")
             if name in OUTCOME_TYPES:
                 raise DomainInvalid(f"event {name}: the log itself uses that name")
+            wanted = set(range(1, self.schema_version(name)))
+            declared = {u.from_version for u in self.upcasts if u.event_type == name}
+            if wanted != declared:
+                raise DomainInvalid(
+                    f"event {name} has schema version {self.schema_version(name)}: it needs an"
+                    f" Upcast from each version before, and has them from {sorted(declared)}"
+                )
         columns_of(self.row_type)
         _ = self.schema
 
@@ -60,6 +84,16 @@ class Domain:
     def schema(self) -> pa.Schema:
         """A row of this domain's log."""
         return log_schema(self.events)
+
+    @cached_property
+    def stored_schema(self) -> pa.Schema:
+        """A row as it may stand in the log's files: also with columns of older versions."""
+        retired = {n: arrow_type(t) for u in self.upcasts for n, t in u.retired.items()}
+        return pa.schema([*self.schema, *retired.items()])
+
+    def schema_version(self, event_type: str) -> int:
+        """The version that this code writes; 1 for outcomes, which never change."""
+        return int(getattr(self.events.get(event_type), "schema_version", 1))
 
     @cached_property
     def validate_json(self) -> Callable[[bytes], Command]:

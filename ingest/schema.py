@@ -78,6 +78,11 @@ def arrow_type(annotation: Any) -> pa.DataType:
     raise TypeError(f"{annotation} has no column type")
 
 
+def optional(cls: type, name: str) -> bool:
+    """Whether None is a value of a dataclass' field."""
+    return type(None) in typing.get_args(typing.get_type_hints(cls)[name])
+
+
 def columns_of(cls: type) -> dict[str, pa.DataType]:
     """A dataclass' fields as columns. Raises `DomainInvalid`, which names the field."""
     hints = typing.get_type_hints(cls, include_extras=True)

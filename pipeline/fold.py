@@ -137,9 +137,8 @@ class Fold:
         self._body = [
             n for n in domain.schema.names if n not in (*ENVELOPE.names, *OUTCOME_COLUMNS.names)
         ]
-        self._versions = {
-            name: getattr(cls, "schema_version", 1) for name, cls in domain.events.items()
-        }
+        event_types = (*domain.events, *_OUTCOME_TYPES.values())
+        self._versions = {name: domain.schema_version(name) for name in event_types}
         self._folded = FoldedRows(domain)
 
     def decide(self, partition: Partition, batch: Batch) -> Decided:
@@ -302,7 +301,7 @@ class Fold:
             range(partition.next_position, partition.next_position + count),
             stream_ids, types, ids, versions, command_ids, correlations, causations,
             recorded_at, pc.coalesce(said, recorded_at),
-            [self._versions.get(event_type, 1) for event_type in types],
+            [self._versions[event_type] for event_type in types],
             *([getattr(event, name, None) for event in events] for name in self._body),
             reasons, payloads,
         ]  # fmt: skip

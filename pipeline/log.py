@@ -38,6 +38,9 @@ _DELTA = {
 _UNLIKELY_TO_REPEAT = {"command_id", "payload"}
 
 
+MEND = "restore it from a backup, and check with `foldlog verify`"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class LogFile:
     """One file and the first position in it."""
@@ -133,7 +136,8 @@ class Log:
             wanted = None if columns is None else [c for c in columns if c in held]
             return parquet.read(wanted, use_threads=False)
         except (OSError, pa.ArrowException) as error:
-            raise LogDamaged(f"{file.path} cannot be read: {error}") from None
+            reason = " ".join(str(error).split())
+            raise LogDamaged(f"{file.path} cannot be read ({reason}); {MEND}") from None
 
     def read(
         self, partition: int, first: int = 0, columns: list[str] | None = None
@@ -147,7 +151,7 @@ class Log:
             if expected is not None and file.first != expected:
                 raise LogDamaged(
                     f"partition {partition}: positions {expected} to {file.first - 1} are missing"
-                    f" before {file.path}"
+                    f" before {file.path}; {MEND}"
                 )
             table = self.read_file(file, columns)
             expected = file.first + len(table)

@@ -12,12 +12,14 @@ import pyarrow.compute as pc
 import redis
 
 from ingest.domain import Domain
+from ingest.errors import LogMismatch
 from ingest.outcome import Kind
-from ingest.schema import REJECTED, UNREADABLE
+from ingest.schema import OUTCOME_TYPES, REJECTED, UNREADABLE
 from ingest.streams import command_stream, partitions_key, rejoin, repairs_key
 from pipeline.fold import Aggregate, First, FoldedRows, Partition
 from pipeline.log import Log
 from projections.relations import Positions
+from projections.upcast import upcast_table
 
 logger = logging.getLogger("foldlog")
 
@@ -28,14 +30,26 @@ class Decoder:
     """From rows of the log back to the domain's events."""
 
     def __init__(self, domain: Domain) -> None:
+        self._domain = domain
         self._types = {
             name: (cls, [f.name for f in fields(cls)]) for name, cls in domain.events.items()
         }
+        self._known = {
+            name: domain.schema_version(name) for name in (*domain.events, *OUTCOME_TYPES)
+        }
         body = {column for _, columns in self._types.values() for column in columns}
-        self.columns = ["event_type", "aggregate_id", "version", *sorted(body)]
+        needed = ["event_type", "aggregate_id", "version", "schema_version", *sorted(body)]
+        self._needed = set(needed)
+        self.columns = None if domain.upcasts else needed
+        """What to read of the log; None for every column, since an upcast may look at any."""
 
     def events(self, rows: pa.Table) -> list[Any]:
-        """Each row's event, or None for a row that is an outcome. Times are in UTC, and say so."""
+        """Each row's event, or None for a row that is an outcome. Times are in UTC, and say so.
+
+        Raises `LogMismatch` for an event that newer code has written.
+        """
+        if not self._is_current(rows):
+            rows = upcast_table(self._domain, rows)
         events: list[Any] = [None] * len(rows)
         for event_type, (cls, names) in self._types.items():
             where = pc.indices_nonzero(pc.equal(rows["event_type"], event_type))
@@ -46,6 +60,23 @@ class Decoder:
             for index, event in zip(indices, made, strict=True):
                 events[index] = event
         return events
+
+    def _is_current(self, rows: pa.Table) -> bool:
+        """Whether all events are of the present versions, and none of a later one."""
+        kinds = rows.select(["event_type", "schema_version"]).group_by(
+            ["event_type", "schema_version"]
+        )
+        current = self._needed <= set(rows.schema.names)
+        for kind in kinds.aggregate([]).to_pylist():
+            event_type, version = kind["event_type"], kind["schema_version"]
+            known = self._known.get(event_type)
+            if known is None or version > known:
+                raise LogMismatch(
+                    f"the log holds {event_type} in schema version {version}, and this code knows"
+                    f" {'none' if known is None else known}: it is older than the log; upgrade it"
+                )
+            current = current and version == known
+        return current
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
@@ -129,13 +160,16 @@ class Refold:
             recent = self._read(number, since, until, ["position", "event_type", "aggregate_id"])
             touched = pa.array({i for t in recent for i in t["aggregate_id"].unique().to_pylist()})
         aggregates: dict[str, Aggregate] = {}
-        for rows in self._read(number, 0, until, ["position", *self._decoder.columns]):
+        columns = self._decoder.columns and ["position", *self._decoder.columns]
+        for rows in self._read(number, 0, until, columns):
             if touched is not None:
                 rows = rows.filter(pc.is_in(rows["aggregate_id"], touched))
             fold_rows(self._domain, self._decoder, aggregates, rows)
         return self._rows.table(aggregates)
 
-    def _read(self, number: int, since: int, until: int, columns: list[str]) -> Iterable[pa.Table]:
+    def _read(
+        self, number: int, since: int, until: int, columns: list[str] | None
+    ) -> Iterable[pa.Table]:
         for rows in self._log.read(number, since, columns):
             if rows["position"][0].as_py() >= until:
                 return

@@ -10,10 +10,12 @@ outcomes    one row for each command: `partition`, `stream_id`, `command_id`, `a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ingest.schema import ENVELOPE, NOTHING_CHANGED, OUTCOME_COLUMNS, REJECTED, UNREADABLE
 
@@ -82,26 +84,43 @@ def with_relations(schema: pa.Schema, log: str, query: str) -> str:
 
 
 def rows_between(log: LogFiles, schema: pa.Schema, since: Positions, until: Positions) -> str:
-    """SQL for the log's rows from `since` up to but not including `until`, read from its files."""
+    """SQL for the log's rows from `since` up to but not including `until`, read from its files.
+
+    `schema` names every column that some file may have; files that lack one show NULL for it.
+    """
     paths: list[str] = []
+    oldest: list[str] = []
     ranges: list[str] = []
     for partition, end in until.items():
         start = since.get(partition, 0)
         if start >= end:
             continue
-        paths += [str(f.path.resolve()) for f in log.files(partition, start) if f.first < end]
+        found = [str(f.path.resolve()) for f in log.files(partition, start) if f.first < end]
+        paths += found
+        oldest += found[:1]
         ranges.append(f"(partition = {partition} AND position >= {start} AND position < {end})")
     if not paths:
         return empty_rows(schema)
     files = ", ".join(quoted(path) for path in paths)
     source = f"read_parquet([{files}], hive_partitioning = false)"
+    if any(_columns(first) != tuple(schema.names) for first in oldest):
+        source = (
+            f"({empty_rows(schema)} UNION ALL BY NAME SELECT * FROM"
+            f" read_parquet([{files}], hive_partitioning = false, union_by_name = true))"
+        )
     return f"SELECT * FROM {source} WHERE {' OR '.join(ranges)}"
+
+
+@lru_cache(maxsize=4096)
+def _columns(path: str) -> tuple[str, ...]:
+    """The columns of one of the log's files, which never change."""
+    return tuple(pq.read_schema(path).names)
 
 
 def empty_rows(schema: pa.Schema) -> str:
     """SQL for no rows, with the log's columns."""
     columns = ", ".join(f"NULL::{sql_type(field.type)} AS {named(field.name)}" for field in schema)
-    return f"SELECT {columns} LIMIT 0"
+    return f"SELECT {columns} WHERE false"
 
 
 _SQL_TYPES = {

@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -36,6 +36,7 @@ from projections.relations import (
     with_relations,
 )
 from projections.select import LiveSelect, compile_select
+from projections.upcast import upcast
 
 logger = logging.getLogger("foldlog")
 
@@ -228,15 +229,16 @@ class Writer:
                 until[commit.partition] += len(commit.rows)
         if not fresh:
             return None
-        self._db.register("flush_rows", pa.concat_tables(c.rows for c in fresh))
-        self._db.register("flush_states", pa.concat_tables(c.states for c in fresh))
 
         def work() -> None:
             self._apply(self._models, "SELECT * FROM flush_rows", "flush_states")
             self._move_to(until)
 
+        rows = pa.concat_tables(c.rows for c in fresh)
+        states = pa.concat_tables(c.states for c in fresh)
         try:
-            self._transaction(work)
+            with self._seen(flush_rows=rows, flush_states=states):
+                self._transaction(work)
         except duckdb.Error as error:
             spans = ", ".join(
                 f"partition {p} positions {self.positions[p]}-{end - 1}"
@@ -244,9 +246,6 @@ class Writer:
                 if end > self.positions[p]
             )
             raise self._failed(f"at {spans}", error) from None
-        finally:
-            self._db.unregister("flush_rows")
-            self._db.unregister("flush_states")
         self.positions = until
         return None
 
@@ -254,13 +253,22 @@ class Writer:
         self, models: Sequence[Folded | Select], since: Positions, until: Positions
     ) -> None:
         """Apply rows of the log itself."""
-        log = rows_between(self._log, self._domain.schema, since, until)
-        if any(isinstance(model, Folded) for model in models):
-            self._db.register("refolded", self._refold(since, until))
-        try:
+        log = self._rows_between(since, until)
+        folded = any(isinstance(model, Folded) for model in models)
+        with self._seen(**({"refolded": self._refold(since, until)} if folded else {})):
             self._apply(models, log, "refolded")
+
+    @contextmanager
+    def _seen(self, **tables: pa.Table) -> Iterator[None]:
+        """Let SQL read Arrow tables by these names."""
+        for name, table in tables.items():
+            self._db.register(name, table)
+        try:
+            yield
         finally:
-            self._db.unregister("refolded")
+            for name in tables:
+                with suppress(duckdb.Error):  # after a failure DuckDB may refuse, and need not
+                    self._db.unregister(name)
 
     def _apply(self, models: Sequence[Folded | Select], log: str, states: str) -> None:
         for model in models:
@@ -310,9 +318,13 @@ class Writer:
                     [position, partition],
                 )
 
+    def _rows_between(self, since: Positions, until: Positions) -> str:
+        schema = self._domain.stored_schema
+        return upcast(self._domain, rows_between(self._log, schema, since, until))
+
     def publish_views(self) -> None:
         """Point the views over the log at the files that hold exactly the positions applied."""
-        log = rows_between(self._log, self._domain.schema, {}, self.positions)
+        log = self._rows_between({}, self.positions)
 
         def work() -> None:
             self._db.execute(f"CREATE OR REPLACE VIEW live.log AS {log}")

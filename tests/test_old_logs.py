@@ -1,0 +1,96 @@
+"""Old logs stay readable: by the fold, in a rebuild and in SQL, with one declaration.
+
+`tests/fixtures/shop_log` was written with `tests.domains.shop:then`:
+`python -m tests.test_old_logs` writes it again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from ingest.domain import Domain
+from ingest.errors import DomainInvalid, LogMismatch
+from tests.domains.shop import now, then
+from tests.running import InProcess, read
+
+FIXTURE = Path(__file__).parent / "fixtures" / "shop_log"
+
+
+def sell(number: int, **fields: Any) -> dict[str, Any]:
+    return {"type": "Sell", "command_id": str(number), "till": "a", "name": "Tea", **fields}
+
+
+def write_fixture() -> None:
+    shutil.rmtree(FIXTURE, ignore_errors=True)
+    pipeline = InProcess(FIXTURE, then, partitions=1)
+    pipeline.run(0, sell(1, price=1.25), sell(2, price=0.1), sell(3, price="free"))
+    pipeline.run(0, sell(4, price=19.99, name="Cup"))
+    pipeline.writer.close()
+    (FIXTURE / "writer.duckdb").unlink()
+
+
+@pytest.fixture
+def old_log(tmp_path: Path) -> Path:
+    shutil.copytree(FIXTURE, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def varied(**changes: Any) -> Domain:
+    given = {f: getattr(now, f) for f in now.__dataclass_fields__ if f != "event_types"}
+    return Domain(**{**given, **changes})
+
+
+def test_a_log_of_an_older_schema_folds_and_goes_on(old_log: Path) -> None:
+    pipeline = InProcess(old_log, now, partitions=1)
+    ((state, version),) = pipeline.partitions[0].aggregates.values()
+    assert (state.sales, state.takings, state.channels, version) == (3, 125 + 10 + 1999, "www", 3)
+    (row,) = pipeline.run(0, sell(5, cents=7, channel="shop"))
+    assert (row["schema_version"], row["version"], row["name"]) == (3, 4, "TEA")
+    pipeline.writer.close()
+
+
+def test_old_and_new_events_are_alike_in_sql_live_and_rebuilt(old_log: Path) -> None:
+    pipeline = InProcess(old_log, now, partitions=1)
+    pipeline.run(0, sell(5, cents=7, channel="shop"))
+    live = read(pipeline.publish(), "sales", "tills", "events", "rejections")
+    assert live["sales"] == [("CUP", "web", 1, 1999), ("TEA", "shop", 1, 7), ("TEA", "web", 2, 135)]
+    assert live["tills"][0][1:4] == (4, 2141, "wwws")
+    assert {row[-3:] for row in live["events"]} == {
+        ("TEA", 125, "web"), ("TEA", 10, "web"), ("CUP", 1999, "web"), ("TEA", 7, "shop"),
+    }  # fmt: skip
+    assert len(live["rejections"]) == 1
+    pipeline.writer.close()
+    (old_log / "writer.duckdb").unlink()
+    pipeline.restart()
+    assert read(pipeline.publish(), "sales", "tills", "events", "rejections") == live
+    pipeline.writer.close()
+
+
+def test_a_log_of_newer_code_is_a_clear_error(old_log: Path) -> None:
+    pipeline = InProcess(old_log, now, partitions=1)
+    pipeline.run(0, sell(5, cents=7))
+    pipeline.writer.close()
+    with pytest.raises(LogMismatch, match="Sold in schema version 3, and this code knows 1"):
+        InProcess(old_log, then, partitions=1)
+
+
+def test_a_version_without_an_upcast_is_a_clear_error() -> None:
+    with pytest.raises(DomainInvalid, match=r"needs an Upcast from each version before.*\[1\]"):
+        varied(upcasts=now.upcasts[:1])
+
+    @dataclass(frozen=True)
+    class Sold:
+        schema_version: ClassVar[int] = 4
+        name: str
+
+    with pytest.raises(DomainInvalid, match=r"schema version 4"):
+        varied(events={"Sold": Sold})
+
+
+if __name__ == "__main__":
+    write_fixture()
