@@ -37,6 +37,7 @@ from ingest.streams import (
     RETRY_FIRST_S,
     RETRY_MAX_S,
     command_stream,
+    open_client,
     partitions_key,
     reply_prefix,
     unreachable,
@@ -166,7 +167,7 @@ class Producer:
         self._url = url
         self._domain = domain
         self._retry_s = retry_s
-        self._client = redis.Redis.from_url(url, protocol=2)
+        self._client = open_client(url)
         found = self._retry(lambda: self._client.get(partitions_key(domain.name)))
         self._wire = _Wire(domain, _partitions(found, domain))
 
@@ -269,6 +270,7 @@ class AsyncProducer:
     async def connect(
         cls, url: str, domain: Domain = cart, *, retry_s: float = 30.0
     ) -> AsyncProducer:
+        open_client(url).close()  # for its opinion of the URL
         client = redis.asyncio.Redis.from_url(url, protocol=2)
         try:
             found = await client.get(partitions_key(domain.name))

@@ -62,12 +62,20 @@ def repairs_key(domain: str) -> str:
 
 def connect(url: str) -> redis.Redis:
     """A client that answers a PING. Raises `RedisUnreachable`, which names the URL."""
+    client = open_client(url)
     try:
-        client = redis.Redis.from_url(url, protocol=2)
         client.ping()
-    except (redis.RedisError, OSError, ValueError) as error:
+    except redis.RedisError as error:
         raise unreachable(url, error) from None
     return client
+
+
+def open_client(url: str) -> redis.Redis:
+    """A client that connects when it is used. Raises `RedisUnreachable` where the URL is none."""
+    try:
+        return redis.Redis.from_url(url, protocol=2)
+    except ValueError as error:
+        raise unreachable(url, error) from None
 
 
 def unreachable(url: str, error: Exception) -> RedisUnreachable:

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +45,9 @@ DomainName = Annotated[
     str | None, typer.Option("--domain", help="module:attribute [FOLDLOG_DOMAIN, the cart].")
 ]
 
+
+WAITING_MAX = 1000
+"""Commands whose outcomes `send --wait` waits for at a time."""
 
 SHOWN = 10
 """Commands that a dry run prints."""
@@ -119,9 +123,10 @@ def send(
             typer.echo(f"sent {producer.send_many(commands):,} commands")
             return
         refused = 0
-        for outcome in producer.execute_many(commands, timeout=60):
-            typer.echo(outcome.to_json().decode())
-            refused += outcome.outcome != "accepted"
+        while chunk := list(islice(commands, WAITING_MAX)):
+            for outcome in producer.execute_many(chunk, timeout=60):
+                typer.echo(outcome.to_json().decode())
+                refused += outcome.outcome != "accepted"
         if refused:
             raise FoldlogError(f"{refused:,} command(s) were not accepted; the lines above say why")
 

@@ -7,6 +7,7 @@ a cart: each of its lines is an AddProduct, and a CheckOut follows at the last l
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -206,9 +208,9 @@ def _last_numbers(settings: Settings, domain: Domain) -> list[int]:
                for i in rows["command_id"].to_pylist()]  # fmt: skip
         stream = command_stream(domain.name, partition)
         for _, fields in client.xrange(stream):  # type: ignore[union-attr]
-            text = str(fields[b"command"])  # type: ignore[index]
-            ids.append(text.partition('"command_id":"')[2].partition('"')[0])
-        ours = [i.removeprefix(COMMAND_ID) for i in ids if i and i.startswith(COMMAND_ID)]
+            with suppress(ValueError, KeyError, TypeError):  # not one of ours
+                ids.append(json.loads(fields[b"command"])["command_id"])  # type: ignore[index]
+        ours = [i.removeprefix(COMMAND_ID) for i in ids if str(i).startswith(COMMAND_ID)]
         numbers.append(max(map(int, ours), default=-1))
     client.close()
     return numbers

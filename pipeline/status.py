@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import redis
 
 from ingest.schema import REJECTED, UNREADABLE
-from ingest.streams import LOST, command_stream, entries_after, repairs_key
+from ingest.streams import LOST, command_stream, entries_after, open_client, repairs_key
 from pipeline.log import Log
 from pipeline.settings import Settings
 
@@ -56,7 +55,7 @@ def status(settings: Settings) -> Status:
     domain = settings.load_domain()
     log = Log.open(settings.events, domain=domain.name)
     published, age = _published(settings)
-    client = redis.Redis.from_url(settings.reachable_redis, protocol=2)
+    client = open_client(settings.reachable_redis)
     partitions = []
     for number in range(log.partitions):
         tail = log.tail(number)

@@ -118,6 +118,7 @@ def test_mistakes_are_one_line(settings: Settings, tmp_path: Path) -> None:
     assert "there is no" in one_line_of(foldlog(settings, "query", "SELECT 1"))
     assert "there is no log" in one_line_of(foldlog(settings, "status"))
     assert "cannot import" in one_line_of(foldlog(settings, "up", "--domain", "nowhere:x"))
+    assert "Redis at nonsense" in one_line_of(foldlog(settings, "send", "-", "--redis", "nonsense"))
     assert "module:attribute" in one_line_of(foldlog(settings, "up", "--domain", "nowhere"))
     assert "partitions" in one_line_of(foldlog(settings, "up", "--partitions", "0"), code=2)
 
