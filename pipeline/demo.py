@@ -287,7 +287,7 @@ def report(settings: Settings, sent: int, console: Console) -> None:
     )
     console.print(
         f"\nNow ask something yourself:\n\n  foldlog query {where}"
-        '"SELECT status, count(*), avg(value_cents) FROM carts GROUP BY status"\n',
+        '"SELECT status, count(*) AS carts, sum(units) AS units FROM carts GROUP BY status"\n',
         soft_wrap=True,
     )
 

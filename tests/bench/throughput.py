@@ -93,7 +93,9 @@ def main(limit: int) -> None:
         print(f"commands            {limit:>10,}")
         print(f"producer send_many  {sent:>10,.0f}/s")
         print(f"bare XREAD drain    {bare:>10,.0f}/s")
+        size = sum(path.stat().st_size for path in settings.events.rglob("*.parquet"))
         print(f"pipeline            {rate:>10,.0f}/s  {rate / bare:.2f} of the bare drain")
+        print(f"event log           {size / limit:>10.1f} bytes a command")
     finally:
         server.stop()
         shutil.rmtree(data)
