@@ -289,9 +289,10 @@ class Fold:
     def _rows(self, partition: Partition, rows: list[Row]) -> pa.Table:
         """The rows as the log's table, positions following the partition's last one."""
         count = len(rows)
-        (stream_ids, types, ids, versions, command_ids, correlations, causations, recorded,
-        occurred,
-         events, reasons, payloads) = zip(*rows, strict=True) if rows else [()] * 12  # fmt: skip
+        (
+            stream_ids, types, ids, versions, command_ids, correlations, causations,
+            recorded, occurred, events, reasons, payloads,
+        ) = zip(*rows, strict=True) if rows else [()] * 12  # fmt: skip
         recorded_at = pa.array(recorded, pa.int64()).cast(_TIME)
         # By way of durations: Arrow asks each datetime for its offset, which takes 3 µs.
         since_epoch = [None if time is None else time - _EPOCH for time in occurred]

@@ -29,6 +29,8 @@ from ingest.schema import ENVELOPE
 FORMAT = 1
 """Of the layout described above. Newer code reads older formats; older code refuses newer ones."""
 
+PARTITIONS_DEFAULT = 4
+
 _DELTA = {
     "position": "DELTA_BINARY_PACKED",
     "stream_id": "DELTA_BYTE_ARRAY",
@@ -65,19 +67,20 @@ class Log:
         self.partitions = partitions
 
     @classmethod
-    def create(cls, folder: Path, *, partitions: int, domain: str) -> Log:
+    def create(cls, folder: Path, *, partitions: int | None, domain: str) -> Log:
         """Make the log if it is not there. Raises `LogMismatch` where it is another's."""
-        about = {"format": FORMAT, "partitions": partitions, "domain": domain}
+        count = partitions or PARTITIONS_DEFAULT
+        about = {"format": FORMAT, "partitions": count, "domain": domain}
         folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
             _write_exclusively(folder / "log.json", json.dumps(about).encode())
         log = cls.open(folder, domain=domain)
-        if log.partitions != partitions:
+        if partitions is not None and log.partitions != partitions:
             raise LogMismatch(
                 f"the log in {folder} has {log.partitions} partitions, not {partitions};"
                 f" run with --partitions {log.partitions}"
             )
-        for partition in range(partitions):
+        for partition in range(log.partitions):
             log._partition_folder(partition).mkdir(exist_ok=True)
         crash.point("create.to_fsync_folder")
         _fsync_folder(folder)

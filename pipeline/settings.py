@@ -22,8 +22,8 @@ class Settings(BaseSettings):
     """A running Redis. Without it, Foldlog runs its own, with its data in `redis/`."""
     domain: str = "ingest.cart:cart"
     """The domain, as module:attribute."""
-    partitions: int = Field(4, ge=1, le=1024)
-    """Fixed when the log is made."""
+    partitions: int | None = Field(None, ge=1, le=1024)
+    """Fixed when the log is made; 4 then, where nothing is said, and what the log has later."""
     workers: int = Field(1, ge=1, le=64)
     """Bytewax processes; each owns some partitions, so no more than there are partitions."""
     batch_max: int = Field(8192, ge=1, le=1_000_000)

@@ -81,14 +81,23 @@ class Writer:
         self._models = read_models(domain)
         self._compiled: dict[str, LiveSelect] = {}
         self._compile()
+        self.positions: dict[int, int] = {}
         self._db = self._connect()
         try:
-            self._transaction(self._prepare)
-            held = self._db.execute("SELECT partition, next_position FROM live.positions")
-            self.positions: dict[int, int] = dict(held.fetchall())
+            self._open()
+            if any(self._log.next_position(p) < held for p, held in self.positions.items()):
+                self._db.close()
+                self._set_aside("it holds more than the log, which an older one has replaced")
+                self._db = self._connect()
+                self._open()
             self.catch_up(until)
         except duckdb.Error as error:
             raise self._failed("while catching up with the log", error) from None
+
+    def _open(self) -> None:
+        self._transaction(self._prepare)
+        held = self._db.execute("SELECT partition, next_position FROM live.positions")
+        self.positions = dict(held.fetchall())
 
     def _compile(self) -> None:
         """Check every declaration before anything is written."""
@@ -120,7 +129,7 @@ class Writer:
         except duckdb.Error as error:
             raise self._failed("before they began", error) from None
 
-    def _set_aside(self, error: duckdb.Error) -> None:
+    def _set_aside(self, reason: object) -> None:
         aside = self.path.with_suffix(f".broken-{time.time_ns()}")
         # First, so that it is never found beside the next file.
         self.path.with_name(self.path.name + ".wal").unlink(missing_ok=True)
@@ -129,7 +138,7 @@ class Writer:
         crash.point("aside.renamed")
         logger.warning(
             "the read models' file cannot be used (%s); it is now %s; a new one is built",
-            " ".join(str(error).split()), aside,
+            " ".join(str(reason).split()), aside,
         )  # fmt: skip
 
     def _failed(self, where: str, error: duckdb.Error) -> ReadModelFailed:

@@ -98,6 +98,7 @@ def test_another_partition_count_or_domain_is_refused(tmp_path: Path) -> None:
     filled(tmp_path, [])
     with pytest.raises(LogMismatch, match="has 1 partitions, not 4; run with --partitions 1"):
         Log.create(tmp_path / "events", partitions=4, domain="cart")
+    assert Log.create(tmp_path / "events", partitions=None, domain="cart").partitions == 1
     with pytest.raises(LogMismatch, match="belongs to the domain 'cart', not 'bank'"):
         Log.open(tmp_path / "events", domain="bank")
     with pytest.raises(LogMismatch, match="there is no log"):

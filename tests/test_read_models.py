@@ -223,6 +223,21 @@ def test_a_file_that_is_no_database_is_set_aside_and_built_again(tmp_path: Path)
     pipeline.writer.close()
 
 
+def test_read_models_that_hold_more_than_the_log_are_built_again(tmp_path: Path) -> None:
+    pipeline = InProcess(tmp_path, partitions=PARTITIONS)
+    commands = shopping(6)
+    run_live(pipeline, commands[:60], 20)
+    as_it_was = read(pipeline.publish(), "carts", "product_daily")
+    backed_up = {file.path for p in range(PARTITIONS) for file in pipeline.log.files(p)}
+    run_live(pipeline, [(p, {**c, "command_id": f"x{c['command_id']}"}) for p, c in commands], 20)
+    pipeline.writer.close()
+    for path in set(pipeline.log.folder.rglob("*.parquet")) - backed_up:
+        path.unlink()
+    pipeline.restart()
+    assert read(pipeline.publish(), "carts", "product_daily") == as_it_was
+    pipeline.writer.close()
+
+
 def test_a_reader_keeps_its_moment_while_the_next_one_is_published(tmp_path: Path) -> None:
     pipeline = InProcess(tmp_path, partitions=PARTITIONS)
     commands = shopping(4)
