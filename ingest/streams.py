@@ -166,8 +166,7 @@ class StreamReader:
                 return []
             response = self._connection.read_response(disable_decoding=True)
         except LOST as error:
-            self._backoff.failed(error)
-            self.close()
+            self._lost(error)
             return []
         self._backoff.succeeded()
         asked_for, self._asked_for = self._asked_for, 0
@@ -178,25 +177,28 @@ class StreamReader:
         size = sum(len(payload) for _, payload, _ in entries if payload)
         self._count = max(1, min(self._batch_max, len(entries) * READ_BYTES_TARGET // (size + 1)))
         if len(entries) == asked_for:
-            self._ask()
+            try:
+                self._ask()
+            except LOST as error:  # for the next poll; these entries are here
+                self._lost(error)
         else:
             self._ask_at = now + self._linger_s
         return entries
 
     def _ask(self) -> None:
-        try:
-            if self._connection is None:
-                last_id = self.last_id if isinstance(self.last_id, str) else self.last_id.decode()
-                self._on_connect(redis.Redis(connection_pool=self._pool), last_id)
-                self._connection = self._pool.get_connection()
-            self._connection.send_command(
-                "XREAD", "COUNT", self._count, "BLOCK", BLOCK_MS,
-                "STREAMS", self._stream, self.last_id,
-            )  # fmt: skip
-            self._asked_for = self._count
-        except LOST as error:
-            self._backoff.failed(error)
-            self.close()
+        """Send the next request. Raises what redis-py does while Redis is away."""
+        if self._connection is None:
+            last_id = self.last_id if isinstance(self.last_id, str) else self.last_id.decode()
+            self._on_connect(redis.Redis(connection_pool=self._pool), last_id)
+            self._connection = self._pool.get_connection()
+        self._connection.send_command(
+            "XREAD", "COUNT", self._count, "BLOCK", BLOCK_MS, "STREAMS", self._stream, self.last_id
+        )
+        self._asked_for = self._count
+
+    def _lost(self, error: Exception) -> None:
+        self._backoff.failed(error)
+        self.close()
 
     def close(self) -> None:
         self._asked_for = 0

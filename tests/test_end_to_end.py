@@ -100,14 +100,21 @@ def test_redis_may_go_away_and_come_back_without_loss(
     pipeline = up(settings)
     producer = pipeline.ready()
     producer.send_many(commands[:2_000])
+    wait_for(lambda: any(settings.events.glob("*/*.parquet")), "the first commit")
+    workers = pipeline.workers()
     redis_server.stop()
-    time.sleep(1)
-    assert pipeline.process.poll() is None
+    time.sleep(3)
     assert status(settings).lag is None
     redis_server.keep_running()
     producer.send_many(commands[2_000:])
     pipeline.settle()
     check(settings, commands)
+    assert pipeline.workers() == workers, "the same processes have lived through it"
+    assert pipeline.stop() == 0
+    said = pipeline.errors()
+    assert "Redis is away" in said
+    assert "Redis is back" in said
+    assert "Traceback" not in said
     producer.close()
 
 
