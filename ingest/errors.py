@@ -6,6 +6,7 @@ FoldlogError
   + OutcomeTimeout       no outcome came back in time
   + RedisUnreachable     Redis does not answer, or refuses the write
   + DomainInvalid        the domain's declaration does not hold together
+  + DomainFailed         the domain's code failed on a command
   + ReadModelInvalid     a read model's declaration cannot be kept live
   + ReadModelFailed      a read model failed on an event
   + LogMismatch          the log was made with other settings, or newer code
@@ -44,6 +45,10 @@ class RedisUnreachable(FoldlogError):
 
 
 class DomainInvalid(FoldlogError):
+    pass
+
+
+class DomainFailed(FoldlogError):
     pass
 
 

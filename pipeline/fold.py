@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from ingest.command import (
     reader,
 )
 from ingest.domain import Domain
-from ingest.errors import Rejected
+from ingest.errors import DomainFailed, Rejected
 from ingest.outcome import Kind, Outcome
 from ingest.schema import (
     ENVELOPE,
@@ -195,6 +196,8 @@ class Fold:
                     except Rejected as rejected:
                         kind, reason = "rejected", rejected.reason[:REASON_LENGTH_MAX]
                         new = []
+                    except Exception as error:
+                        raise _failed(command_id, stream_id, error) from error
                 rows += new or [(
                     stream_id, _OUTCOME_TYPES[kind], aggregate_id, None, command_id,
                     command.correlation_id, command.causation_id, recorded_us,
@@ -307,6 +310,16 @@ class Fold:
             reasons, payloads,
         ]  # fmt: skip
         return _table(columns, self._domain.schema)
+
+
+def _failed(command_id: str | None, stream_id: bytes, error: Exception) -> DomainFailed:
+    """A mistake in the domain's code. Not a rejection: the command is handled when it is mended."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return DomainFailed(
+        f"deciding command {command_id} (stream id {stream_id.decode()}) failed:"
+        f" {error!r} at {frame.filename}:{frame.lineno};"
+        " nothing is lost: mend the domain's code, and start again"
+    )
 
 
 def _table(columns: Iterable[Any], schema: pa.Schema) -> pa.Table:

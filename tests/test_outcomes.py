@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.cart import cart
+from ingest.domain import Domain
+from ingest.errors import DomainFailed
 from ingest.schema import REJECTED, UNREADABLE
 from ingest.source import Batch
 from pipeline.fold import Decided, Fold, Partition
@@ -177,6 +180,13 @@ def test_a_value_that_no_column_can_hold_is_a_rejection_and_spares_its_neighbour
 def test_a_stream_id_from_the_far_future_is_recorded_at_the_end_of_time() -> None:
     row = only_row(decide((b"18446744073709551615-1", json.dumps(ADD).encode(), [])))
     assert row["recorded_at"].year == 9999
+
+
+def test_a_mistake_in_the_domains_code_is_named_and_is_no_rejection() -> None:
+    given = {f: getattr(cart, f) for f in cart.__dataclass_fields__ if f != "event_types"}
+    broken = replace(cart.decider, decide=lambda state, command: [1 // 0])
+    with pytest.raises(DomainFailed, match=r"command c1 .*ZeroDivisionError.*test_outcomes.py:\d+"):
+        decide(ADD, domain=Domain(**{**given, "decider": broken}))
 
 
 PAYLOADS = st.one_of(
