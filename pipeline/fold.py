@@ -43,11 +43,13 @@ First: TypeAlias = tuple[int, Kind, str | None]
 RECORDED_AT_MAX_MS = 253_402_300_799_999
 """The end of the year 9999: a stream id may say later, a timestamp may not."""
 
-_OUTCOME_TYPES: dict[Kind, str] = {
+EVENT_TYPE_OF_OUTCOME: dict[Kind, str] = {
     "accepted": NOTHING_CHANGED,
     "rejected": REJECTED,
     "unreadable": UNREADABLE,
 }
+"""The log's own event types, for a command that caused no event of the domain."""
+
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _TIME = pa.timestamp("us")
 
@@ -138,7 +140,7 @@ class Fold:
         self._body = [
             n for n in domain.schema.names if n not in (*ENVELOPE.names, *OUTCOME_COLUMNS.names)
         ]
-        event_types = (*domain.events, *_OUTCOME_TYPES.values())
+        event_types = (*domain.events, *EVENT_TYPE_OF_OUTCOME.values())
         self._versions = {name: domain.schema_version(name) for name in event_types}
         self._folded = FoldedRows(domain)
 
@@ -199,7 +201,7 @@ class Fold:
                     except Exception as error:
                         raise _failed(command_id, stream_id, error) from error
                 rows += new or [(
-                    stream_id, _OUTCOME_TYPES[kind], aggregate_id, None, command_id,
+                    stream_id, EVENT_TYPE_OF_OUTCOME[kind], aggregate_id, None, command_id,
                     command.correlation_id, command.causation_id, recorded_us,
                     getattr(command, "occurred_at", None), None,
                     reason, self._kept(kind, payload, fields),

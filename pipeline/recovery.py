@@ -14,16 +14,16 @@ import redis
 from ingest.domain import Domain
 from ingest.errors import LogMismatch
 from ingest.outcome import Kind
-from ingest.schema import OUTCOME_TYPES, REJECTED, UNREADABLE
+from ingest.schema import OUTCOME_TYPES
 from ingest.streams import command_stream, partitions_key, rejoin, repairs_key
-from pipeline.fold import Aggregate, First, FoldedRows, Partition
+from pipeline.fold import EVENT_TYPE_OF_OUTCOME, Aggregate, First, FoldedRows, Partition
 from pipeline.log import Log
 from projections.relations import Positions
 from projections.upcast import upcast_table
 
 logger = logging.getLogger("foldlog")
 
-_OUTCOME_KINDS: dict[str, Kind] = {REJECTED: "rejected", UNREADABLE: "unreadable"}
+_OUTCOME_KINDS: dict[str, Kind] = {name: kind for kind, name in EVENT_TYPE_OF_OUTCOME.items()}
 
 
 class Decoder:
@@ -38,10 +38,11 @@ class Decoder:
             name: domain.schema_version(name) for name in (*domain.events, *OUTCOME_TYPES)
         }
         body = {column for _, columns in self._types.values() for column in columns}
-        needed = ["event_type", "aggregate_id", "version", "schema_version", *sorted(body)]
-        self._needed = set(needed)
-        self.columns = None if domain.upcasts else needed
+        self._needed = {"event_type", "aggregate_id", "version", "schema_version", *body}
+
+    def columns_with(self, *more: str) -> list[str] | None:
         """What to read of the log; None for every column, since an upcast may look at any."""
+        return None if self._domain.upcasts else sorted({*self._needed, *more})
 
     def events(self, rows: pa.Table) -> list[Any]:
         """Each row's event, or None for a row that is an outcome. Times are in UTC, and say so.
@@ -104,7 +105,8 @@ def restore(domain: Domain, log: Log, number: int, dedupe_window: int) -> tuple[
     partition = Partition(number)
     decoder = Decoder(domain)
     last_stream_id = "0-0"
-    for rows in log.read(number):
+    columns = decoder.columns_with("position", "stream_id", "command_id", "reason")
+    for rows in log.read(number, 0, columns):
         fold_rows(domain, decoder, partition.aggregates, rows)
         partition.remember(_outcomes(rows), dedupe_window)
         partition.next_position = rows["position"][-1].as_py() + 1
@@ -160,8 +162,7 @@ class Refold:
             recent = self._read(number, since, until, ["position", "event_type", "aggregate_id"])
             touched = pa.array({i for t in recent for i in t["aggregate_id"].unique().to_pylist()})
         aggregates: dict[str, Aggregate] = {}
-        columns = self._decoder.columns and ["position", *self._decoder.columns]
-        for rows in self._read(number, 0, until, columns):
+        for rows in self._read(number, 0, until, self._decoder.columns_with("position")):
             if touched is not None:
                 rows = rows.filter(pc.is_in(rows["aggregate_id"], touched))
             fold_rows(self._domain, self._decoder, aggregates, rows)
