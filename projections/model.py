@@ -1,17 +1,23 @@
-"""What a read model is: two kinds of declaration, and the folder that holds the SELECTs."""
+"""What a read model is: three kinds of declaration, and the folder that holds the SQL."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
+import sqlglot
+from sqlglot import exp
 
 from ingest.domain import Domain
 from ingest.errors import ReadModelInvalid
 from ingest.schema import columns_of
+
+RELATIONS = ("events", "rejections", "outcomes")
+"""What a SELECT that is kept live reads from; see `projections.relations`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +52,71 @@ class Select:
         return _digest(self.sql)
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """Any SQL that reads from other read models; it is computed when it is asked."""
+
+    name: str
+    sql: str
+    description: str
+    path: Path
+    reads: frozenset[str]
+    """The read models that it names."""
+
+
+Model: TypeAlias = Folded | Select | View
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_models(domain: Domain) -> tuple[Folded | Select, ...]:
-    """All read models of a domain: the folded one, then its .sql files by name."""
+def read_models(domain: Domain) -> tuple[Model, ...]:
+    """All read models of a domain: the folded one, the SELECTs, then views after what they read.
+
+    Raises `ReadModelInvalid` where a file has no description, a name is taken, or views read each
+    other in a circle.
+    """
     folder = domain.read_models or Path(__file__).parent / domain.name
     folded = Folded(domain.folded, domain.id_field, columns_of(domain.row_type))
-    return folded, *_selects(folder)
-
-
-def _selects(folder: Path) -> Iterator[Select]:
-    for path in sorted(folder.glob("*.sql")):
+    paths = {path.stem: path for path in sorted(folder.glob("*.sql"))}
+    for name, path in paths.items():
+        if name in (folded.name, *RELATIONS):
+            raise ReadModelInvalid(f"{path}: there is a relation named {name}; rename the file")
+    selects: list[Select] = []
+    views: dict[str, View] = {}
+    for name, path in paths.items():
         sql = path.read_text()
         first = sql.lstrip().partition("\n")[0]
         if not first.startswith("--"):
             raise ReadModelInvalid(f"{path}:1: begin with a comment that says what a row is: -- …")
-        yield Select(path.stem, sql, first.removeprefix("--").strip(), path)
+        description = first.removeprefix("--").strip()
+        reads = relations_in(sql) & {folded.name, *paths}
+        if reads:
+            views[name] = View(name, sql, description, path, reads)
+        else:
+            selects.append(Select(name, sql, description, path))
+    return folded, *selects, *_in_order(views)
+
+
+def _in_order(views: dict[str, View]) -> list[View]:
+    """Each view after those that it reads."""
+    order = TopologicalSorter({name: view.reads & views.keys() for name, view in views.items()})
+    try:
+        return [views[name] for name in order.static_order()]
+    except CycleError as error:
+        circle = error.args[1]
+        raise ReadModelInvalid(
+            f"{views[circle[0]].path}: these read each other in a circle:"
+            f" {' → '.join(reversed(circle))}; let one of them read from events"
+        ) from None
+
+
+def relations_in(sql: str) -> frozenset[str]:
+    """The relations that a query names; none where it cannot be read."""
+    try:
+        trees = [tree for tree in sqlglot.parse(sql, read="duckdb") if tree]
+    except sqlglot.errors.SqlglotError:
+        return frozenset()
+    tables = {t.name for tree in trees for t in tree.find_all(exp.Table)}
+    return frozenset(tables - {c.alias for tree in trees for c in tree.find_all(exp.CTE)})

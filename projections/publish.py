@@ -24,21 +24,21 @@ class Publisher:
         self._writer = writer
         self._path = path
         self._interval_s = interval_s
-        self._published: dict[int, int] | None = None
+        self._published: object = None
         self.next_at = 0.0
         """When the next publish is due, by `time.monotonic`."""
 
     @property
     def behind(self) -> bool:
         """Whether readers do not see all that the writer has applied."""
-        return self._published != self._writer.positions
+        return self._published != self._writer.moment
 
     def publish(self) -> None:
         """Replace the published file, unless it already holds these positions."""
         if not self.behind:
             return
         started = time.monotonic()
-        self._writer.publish_views()
+        self._writer.publish_log()
         self._writer.checkpoint()
         beside = self._path.with_suffix(".next")
         crash.point("publish.to_copy")
@@ -51,6 +51,6 @@ class Publisher:
         crash.point("publish.to_rename")
         os.replace(beside, self._path)
         crash.point("publish.renamed")
-        self._published = dict(self._writer.positions)
+        self._published = self._writer.moment
         now = time.monotonic()
         self.next_at = now + max(self._interval_s, (now - started) * (WRITER_SHARE - 1))

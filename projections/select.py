@@ -5,15 +5,21 @@ row a group. A batch's components come from the SELECT's own FROM, WHERE and GRO
 function of two components; the view computes the SELECT's expressions, and its HAVING, from the
 components. So the SELECT may say anything about aggregates that merge:
 
-    sum, count, count(*), avg, min, max, bool_and, bool_or, bit_and, bit_or, bit_xor, any_value,
-    each with FILTER
+    sum, count, count(*), avg, min, max, bool_and, bool_or, bit_and, bit_or, bit_xor, histogram,
+    any_value, arg_min, arg_max, first(x ORDER BY …), last(x ORDER BY …), each with FILTER
 
-`any_value` is the smallest value, so that it is the same whichever batch came first.
+The same rows come out live and rebuilt, also where SQL leaves it open: `any_value` is the smallest
+value; of events that tie, `first` and `arg_min` take the earliest in the log, `last` and `arg_max`
+the latest, by `recorded_at`, then partition, then position. Only a `sum` or `avg` of floating-point
+numbers may differ in its last digits, as it does between two runs of DuckDB.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 
 import duckdb
 import sqlglot
@@ -34,6 +40,12 @@ MERGES = {
     "bit_and": EITHER % "{t} & {s}",
     "bit_or": EITHER % "{t} | {s}",
     "bit_xor": EITHER % "xor({t}, {s})",
+    "histogram": EITHER
+    % (
+        "map_from_entries(list_transform("
+        "list_sort(list_distinct(list_concat(map_keys({t}), map_keys({s})))), lambda k:"
+        " {{'key': k, 'value': coalesce({t}[k], 0) + coalesce({s}[k], 0)}}))"
+    ),
 }
 """Aggregate → SQL for the merge of a stored component {t} with a batch's {s}."""
 
@@ -43,16 +55,25 @@ COMPUTED = {
 }
 """Aggregate → how to compute it, and from which aggregates of the same argument."""
 
-NOT_LIVE = (
-    "joins",
-    "distinct",
-    "limit",
-    "offset",
-    "order",
-    "qualify",
-    "windows",
-    "with_",
-    "laterals",
+ORDERED = {"arg_min": "min", "first": "min", "arg_max": "max", "last": "max"}
+"""Aggregate that picks a value by an order → the end of that order at which it is."""
+
+NOT_LIVE = {
+    "joins": "JOIN",
+    "distinct": "DISTINCT",
+    "limit": "LIMIT",
+    "offset": "OFFSET",
+    "order": "ORDER BY",
+    "qualify": "QUALIFY",
+    "windows": "WINDOW",
+    "with_": "WITH",
+    "laterals": "LATERAL",
+}
+"""Clause as sqlglot names it → the word that it begins with."""
+
+INSTEAD = (
+    "write that in a .sql file that reads from a read model instead of events (it may be any SQL),"
+    " or when querying"
 )
 
 
@@ -96,14 +117,22 @@ def compile_select(select: Select, table: str, known: duckdb.DuckDBPyConnection)
         known.execute(f"EXPLAIN {select.sql}")
         tree = sqlglot.parse_one(select.sql, read="duckdb")
     except (duckdb.Error, sqlglot.errors.SqlglotError) as error:
-        raise ReadModelInvalid(f"{select.path}: {' '.join(str(error).split())}") from None
+        raise refused(select.path, error) from None
     return _Compiler(select, table, known).compile(tree)
+
+
+def refused(path: Path, error: Exception) -> ReadModelInvalid:
+    """What DuckDB or sqlglot says of a file, in one line that names the file and its line."""
+    reason = " ".join(str(error).split())
+    line = re.search(r"\bLINE (\d+)", reason, re.IGNORECASE)
+    return ReadModelInvalid(f"{path}{f':{line[1]}' if line else ''}: {reason}")
 
 
 class _Compiler:
     def __init__(self, select: Select, table: str, known: duckdb.DuckDBPyConnection) -> None:
         self._select = select
         self._table = table
+        self._source = ""
         self._components: dict[str, Component] = {}
         found = known.execute(
             "SELECT DISTINCT function_name FROM duckdb_functions()"
@@ -113,26 +142,32 @@ class _Compiler:
 
     def compile(self, tree: exp.Expr) -> LiveSelect:
         if not isinstance(tree, exp.Select):
-            raise self._invalid(tree, "a read model is one SELECT")
-        for clause in NOT_LIVE:
+            raise self._invalid(tree.key, f"a read model is one SELECT, not {tree.key.upper()}")
+        for clause, word in NOT_LIVE.items():
             if tree.args.get(clause):
-                raise self._invalid(
-                    tree, f"{clause.rstrip('_').upper()} cannot be kept live; use it when querying"
-                )
-        if len(list(tree.find_all(exp.Select))) > 1 or tree.find(exp.Window):
-            raise self._invalid(
-                tree, "subqueries and windows cannot be kept live; use them when querying"
-            )
+                raise self._invalid(word, f"{word} cannot be kept live; {INSTEAD}", last=True)
+        window = tree.find(exp.Window)
+        if window:
+            name = _function(window.this)
+            raise self._invalid(name, f"the window {name}() cannot be kept live; {INSTEAD}")
+        if len(list(tree.find_all(exp.Select))) > 1:
+            raise self._invalid("SELECT", f"a subquery cannot be kept live; {INSTEAD}", last=True)
         group = tree.args.get("group")
         if group is None:
-            raise self._invalid(tree, "a read model needs GROUP BY")
+            raise self._invalid(
+                "SELECT",
+                "a read model needs GROUP BY; GROUP BY ALL groups by all that is no aggregate",
+            )
 
+        source = tree.args["from_"].this.sql("duckdb")
+        self._source = tree.args["from_"].this.name
         keys = self._keys(tree, group)
         key_columns = {sql: f"k{i}" for i, sql in enumerate(keys)}
         projections = []
         for projection in tree.expressions:
             if not isinstance(projection, exp.Alias | exp.Column):
-                raise self._invalid(projection, f"name the column: {projection.sql('duckdb')} AS …")
+                shown = projection.sql("duckdb")
+                raise self._invalid(_function(projection), f"name the column: {shown} AS …")
             body = projection.unalias().copy()
             shown = self._from_components(body, key_columns)
             projections.append(f'{shown} AS "{projection.alias_or_name}"')
@@ -142,7 +177,6 @@ class _Compiler:
         )
 
         where = f" {tree.args['where'].sql('duckdb')}" if tree.args.get("where") else ""
-        source = tree.args["from_"].this.sql("duckdb")
         selected = [f"{sql} AS {column}" for sql, column in key_columns.items()]
         selected += [f"{c.sql} AS {c.column}" for c in self._components.values()]
         return LiveSelect(
@@ -160,7 +194,7 @@ class _Compiler:
             return [p.unalias().sql("duckdb") for p in plain]
         if any(group.args.get(a) for a in ("grouping_sets", "rollup", "cube")):
             raise self._invalid(
-                group, "grouping sets cannot be kept live; write one read model for each"
+                "GROUP BY", "grouping sets cannot be kept live; write one read model for each"
             )
         aliases = {p.alias: p.unalias() for p in plain if isinstance(p, exp.Alias)}
         keys = []
@@ -204,34 +238,97 @@ class _Compiler:
 
     def _component_of(self, node: exp.Expr) -> exp.Expr:
         """Keep what an aggregate needs; gives the expression that computes it from that."""
-        call = node.this if isinstance(node, exp.Filter) else node
+        filtered = isinstance(node, exp.Filter)
+        call = node.this if filtered else node
+        conditions = [node.expression.this.sql("duckdb")] if filtered else []
         name = _function(call)
+        if name in ORDERED:
+            return self._ordered(name, call, conditions)
         argument = call.sql("duckdb").partition("(")[2].removesuffix(")")
-        condition = (
-            f" FILTER ({node.expression.sql('duckdb')})" if isinstance(node, exp.Filter) else ""
-        )
         computed, *needed = COMPUTED.get(name, ("{0}", name))
-        if not MERGES.keys() >= set(needed) or call.find(exp.Distinct, exp.Order):
+        if call.find(exp.Distinct):
             raise self._invalid(
-                node,
-                f"{call.sql('duckdb')} cannot be merged batch by batch; use it when querying,"
-                f" and here one of {', '.join([*MERGES, *COMPUTED])}",
+                "DISTINCT",
+                f"{name}(DISTINCT …) cannot be merged batch by batch: group by"
+                " that value as well, and count the rows of this read model in another .sql file",
             )
-        columns = [self._kept(part, f"{part}({argument}){condition}") for part in needed]
-        return sqlglot.parse_one(computed.format(*columns), read="duckdb")
+        if not MERGES.keys() >= set(needed) or call.find(exp.Order) or _arguments(call) > 1:
+            can = {*MERGES, *COMPUTED, *ORDERED}
+            written = self._calls_beyond(can) or name
+            raise self._invalid(
+                written,
+                f"{written} cannot be merged batch by batch, {', '.join(sorted(can))} can;"
+                f" {INSTEAD}",
+            )
+        kept = [self._kept(part, f"{part}({argument})", conditions) for part in needed]
+        return sqlglot.parse_one(computed.format(*kept), read="duckdb")
 
-    def _kept(self, aggregate: str, sql: str) -> str:
-        """The column of the component `sql`."""
+    def _ordered(self, name: str, call: exp.Expr, conditions: list[str]) -> exp.Expr:
+        """Keep the value at one end of an order, beside what decides between rows that tie.
+
+        As in DuckDB, arg_min and arg_max pass over rows in which the value or the order is NULL.
+        """
+        if name.startswith("arg_"):
+            if _arguments(call) > 2:
+                raise self._invalid(
+                    name, f"{name} of more than one row cannot be kept live; {INSTEAD}"
+                )
+            value, orders = call.this, [call.args["expression"]]
+            conditions = [
+                *conditions,
+                *(f"({e.sql('duckdb')}) IS NOT NULL" for e in (value, *orders)),
+            ]
+        else:
+            order = call.find(exp.Order)
+            if order is None:
+                raise self._invalid(
+                    name, f"say which is {name}: {name}({call.this.sql('duckdb')} ORDER BY …)"
+                )
+            if any(o.args.get("desc") or o.args.get("nulls_first") for o in order.expressions):
+                other = "last" if name == "first" else "first"
+                raise self._invalid(
+                    name,
+                    f"{name} takes an ascending order, NULLs last;"
+                    f" for a descending one use {other}",
+                )
+            value, orders = order.this, [o.this for o in order.expressions]
+        position = "last_position" if self._source == "outcomes" else "position"
+        parts = [e.sql("duckdb") for e in orders] + ["recorded_at", "partition", position]
+        fields = [f"'o{i}': {sql}" for i, sql in enumerate(parts)]
+        struct = f"{{{', '.join(fields)}, 'value': {value.sql('duckdb')}}}"
+        end = ORDERED[name]
+        column = self._kept(end, f"{end}({struct})", conditions)
+        return sqlglot.parse_one(f"{column}.value", read="duckdb")
+
+    def _kept(self, aggregate: str, call: str, conditions: list[str]) -> str:
+        """The column of the component `call`, over the rows that meet all conditions."""
+        met = " AND ".join(f"({condition})" for condition in conditions)
+        sql = f"{call} FILTER ({met})" if met else call
         column = f"c{len(self._components)}"
         merge = MERGES[aggregate].format(t=f"t.{column}", s=f"s.{column}")
         return self._components.setdefault(sql, Component(column, sql, merge)).column
 
-    def _invalid(self, node: exp.Expr, reason: str) -> ReadModelInvalid:
-        lines = [part.meta["line"] for part in node.walk() if "line" in part.meta]
-        line = f":{min(lines)}" if lines else ""
+    def _calls_beyond(self, can: set[str]) -> str | None:
+        """The first aggregate called in the text, as written there, that is none of `can`."""
+        tokens = sqlglot.tokenize(self._select.sql, read="duckdb")
+        called = (t.text for t, after in pairwise(tokens) if after.text == "(")
+        beyond = self._aggregate_names - can
+        return next((name for name in called if name.lower() in beyond), None)
+
+    def _invalid(self, word: str, reason: str, last: bool = False) -> ReadModelInvalid:
+        """`reason`, at the first (or last) line where `word` stands."""
+        tokens = sqlglot.tokenize(self._select.sql, read="duckdb")
+        lines = [t.line for t in tokens if t.text.upper() == word.upper()]
+        line = f":{lines[-1 if last else 0]}" if lines else ""
         return ReadModelInvalid(f"{self._select.path}{line}: {reason}")
 
 
 def _function(node: exp.Expr) -> str:
     """The name that DuckDB knows a function by."""
     return node.sql("duckdb").partition("(")[0].lower()
+
+
+def _arguments(call: exp.Expr) -> int:
+    """How many arguments a call has."""
+    given = [*call.args.values()] if not isinstance(call, exp.Anonymous) else [call.expressions]
+    return sum(len(a) if isinstance(a, list) else isinstance(a, exp.Expr) for a in given)

@@ -1,9 +1,8 @@
 """The read models' one writer: its own DuckDB file, one transaction a flush, positions included.
 
-The file is a cache. The schema `live` holds the hidden tables, without indexes or keys; the views
-in `main` are what readers see; `live.positions` says up to where each partition is in, and moves in
-the same transaction as the rows. A flush applies only what lies above those positions, and a gap is
-read from the log, so it never matters what was handed over in memory, or twice.
+The file is a cache; `projections.tables` says what is in it. Its positions move in the same
+transaction as its rows. A flush applies only what lies above those positions, and a gap is read
+from the log, so it never matters what was handed over in memory, or twice.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,29 +21,16 @@ import pyarrow as pa
 
 from ingest import crash
 from ingest.domain import Domain
-from ingest.errors import DataInUse, ReadModelFailed
-from projections.model import Folded, Select, read_models
-from projections.relations import (
-    LogFiles,
-    Positions,
-    definitions,
-    empty_rows,
-    named,
-    quoted,
-    rows_between,
-    sql_type,
-    with_relations,
-)
-from projections.select import LiveSelect, compile_select
+from ingest.errors import DataInUse, ReadModelFailed, ReadModelInvalid
+from projections.model import Folded
+from projections.relations import LogFiles, Positions, quoted, rows_between
+from projections.tables import Stored, Tables
 from projections.upcast import upcast
 
 logger = logging.getLogger("foldlog")
 
 STORAGE_VERSION = "v1.4.0"
 """Analysts' tools open this; the newest format would lock out all but the newest DuckDB."""
-
-FORMAT = "1"
-"""Of the hidden tables. Part of each model's digest, so that another format is built anew."""
 
 Refold: TypeAlias = Callable[[Positions, Positions], pa.Table]
 """(since, until) → the folded rows, as of `until`, of aggregates with events from `since` on."""
@@ -63,7 +49,7 @@ class Commit:
 class Writer:
     """Keeps a domain's read models in `path`. Opening it brings them up to the log's end.
 
-    With `until`, up to those positions instead.
+    With `until`, up to those positions instead; with `only`, no others than the models so named.
     """
 
     def __init__(
@@ -73,15 +59,15 @@ class Writer:
         log: LogFiles,
         refold: Refold,
         until: Positions | None = None,
+        only: Collection[str] | None = None,
     ) -> None:
         self.path = path
         self._domain = domain
         self._log = log
         self._refold = refold
-        self._models = read_models(domain)
-        self._compiled: dict[str, LiveSelect] = {}
-        self._compile()
+        self._only = only
         self.positions: dict[int, int] = {}
+        self._adopted = 0
         self._db = self._connect()
         try:
             self._open()
@@ -93,21 +79,19 @@ class Writer:
             self.catch_up(until)
         except duckdb.Error as error:
             raise self._failed("while catching up with the log", error) from None
+        except ReadModelInvalid:
+            self._db.close()
+            raise
 
     def _open(self) -> None:
+        self._tables = Tables(self._db, self._domain, self._only)
         self._transaction(self._prepare)
-        held = self._db.execute("SELECT partition, next_position FROM live.positions")
-        self.positions = dict(held.fetchall())
+        self.positions = self._tables.positions()
 
-    def _compile(self) -> None:
-        """Check every declaration before anything is written."""
-        with duckdb.connect() as known:
-            known.execute(f"CREATE TABLE log AS {empty_rows(self._domain.schema)}")
-            for name, sql in definitions(self._domain.schema).items():
-                known.execute(f"CREATE VIEW {name} AS {sql}")
-            for model in self._models:
-                if isinstance(model, Select):
-                    self._compiled[model.name] = compile_select(model, _table(model.name), known)
+    @property
+    def moment(self) -> tuple[int, dict[int, int]]:
+        """Equal only while every read model holds the same rows."""
+        return self._adopted, dict(self.positions)
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         """The file, or a new one in its place if it cannot be opened."""
@@ -164,50 +148,42 @@ class Writer:
         crash.point("flush.committed")
 
     def _prepare(self) -> None:
-        """Make the tables, build what is new or changed up to the positions held, drop the rest."""
-        db = self._db
-        db.execute("CREATE SCHEMA IF NOT EXISTS live")
-        db.execute(
-            "CREATE TABLE IF NOT EXISTS live.positions (partition INTEGER, next_position BIGINT)"
-        )
-        db.execute("CREATE TABLE IF NOT EXISTS live.models (name VARCHAR, digest VARCHAR)")
-        held = dict(db.execute("SELECT partition, next_position FROM live.positions").fetchall())
-        for partition in range(self._log.partitions):
-            if partition not in held:
-                db.execute("INSERT INTO live.positions VALUES (?, 0)", [partition])
-        found = dict(db.execute("SELECT name, digest FROM live.models").fetchall())
-        wanted = {model.name: FORMAT + model.digest for model in self._models}
-        for name in found:
-            if wanted.get(name) != found[name]:
-                db.execute(f"DROP VIEW IF EXISTS main.{named(name)}")
-                db.execute(f"DROP TABLE IF EXISTS {_table(name)}")
-                db.execute("DELETE FROM live.models WHERE name = ?", [name])
-        new = [model for model in self._models if found.get(model.name) != wanted[model.name]]
+        """Build what is new or changed up to the positions held, drop what is no more."""
+        tables = self._tables
+        tables.prepare(self._log.partitions)
+        for name in tables.stale():
+            tables.drop(name)
+        new = tables.missing()
         for model in new:
-            self._create(model)
-            db.execute("INSERT INTO live.models VALUES (?, ?)", [model.name, wanted[model.name]])
+            tables.create(model)
+        tables.show()
+        held = tables.positions()
         if any(held.values()):
             self._apply_range(new, {}, held)
 
-    def _create(self, model: Folded | Select) -> None:
-        table = _table(model.name)
-        if isinstance(model, Folded):
-            columns = "".join(f"{named(n)} {sql_type(t)}, " for n, t in model.columns.items())
-            self._db.execute(
-                f"CREATE TABLE {table} ({named(model.key)} VARCHAR, {columns}version BIGINT,"
-                " first_at TIMESTAMP, last_at TIMESTAMP)"
-            )
-            view = f"SELECT * FROM {table}"
-        else:
-            compiled = self._compiled[model.name]
-            log = empty_rows(self._domain.schema)
-            self._db.execute(
-                f"CREATE TABLE {table} AS"
-                f" {with_relations(self._domain.schema, log, compiled.batch)}"
-            )
-            view = compiled.view
-        self._db.execute(f"CREATE VIEW main.{named(model.name)} AS {view}")
-        self._db.execute(f"COMMENT ON VIEW main.{named(model.name)} IS {quoted(model.description)}")
+    def adopt(self, path: Path) -> None:
+        """Take over the read models in `path`, another writer's file, and the declarations of now.
+
+        Raises `ReadModelInvalid` where those do not hold; everything stays as it was then.
+        """
+        self.catch_up()
+        before, self._tables = self._tables, Tables(self._db, self._domain, self._only)
+        self._db.execute(f"ATTACH {quoted(str(path))} AS rebuilt (READ_ONLY)")
+
+        def work() -> None:
+            since = self._tables.positions("rebuilt.")
+            for model in self._tables.copy("rebuilt."):
+                self._apply_range([model], since, self.positions)
+            self._prepare()
+
+        try:
+            self._transaction(work)
+        except BaseException:
+            self._tables = before
+            raise
+        finally:
+            self._db.execute("DETACH rebuilt")
+        self._adopted += 1
 
     def catch_up(self, to: Positions | None = None) -> None:
         """Apply what the log has above the positions held, up to its end now."""
@@ -216,8 +192,8 @@ class Writer:
             return
 
         def work() -> None:
-            self._apply_range(self._models, self.positions, until)
-            self._move_to(until)
+            self._apply_range(self._tables.stored, self.positions, until)
+            self._tables.move_to(until)
 
         self._transaction(work)
         self.positions = until
@@ -240,13 +216,14 @@ class Writer:
             return None
 
         def work() -> None:
-            self._apply(self._models, "SELECT * FROM flush_rows", "flush_states")
-            self._move_to(until)
+            log = "SELECT * FROM flush_rows"
+            self._tables.apply(self._tables.stored, log, "flush_states")
+            self._tables.move_to(until)
 
         rows = pa.concat_tables(c.rows for c in fresh)
         states = pa.concat_tables(c.states for c in fresh)
         try:
-            with self._seen(flush_rows=rows, flush_states=states):
+            with self._tables.seen(flush_rows=rows, flush_states=states):
                 self._transaction(work)
         except duckdb.Error as error:
             spans = ", ".join(
@@ -258,90 +235,23 @@ class Writer:
         self.positions = until
         return None
 
-    def _apply_range(
-        self, models: Sequence[Folded | Select], since: Positions, until: Positions
-    ) -> None:
+    def _apply_range(self, models: Sequence[Stored], since: Positions, until: Positions) -> None:
         """Apply rows of the log itself."""
         log = self._rows_between(since, until)
         folded = any(isinstance(model, Folded) for model in models)
-        with self._seen(**({"refolded": self._refold(since, until)} if folded else {})):
-            self._apply(models, log, "refolded")
-
-    @contextmanager
-    def _seen(self, **tables: pa.Table) -> Iterator[None]:
-        """Let SQL read Arrow tables by these names."""
-        for name, table in tables.items():
-            self._db.register(name, table)
-        try:
-            yield
-        finally:
-            for name in tables:
-                with suppress(duckdb.Error):  # after a failure DuckDB may refuse, and need not
-                    self._db.unregister(name)
-
-    def _apply(self, models: Sequence[Folded | Select], log: str, states: str) -> None:
-        for model in models:
-            table = _table(model.name)
-            if isinstance(model, Folded):
-                batch, merge = self._folded_batch(model, states), self._folded_merge(model)
-            else:
-                compiled = self._compiled[model.name]
-                batch, merge = compiled.batch, compiled.merge(table, "batch")
-            query = with_relations(self._domain.schema, log, batch)
-            (held,) = self._db.execute(f"SELECT count(*) FROM {table}").fetchone() or (0,)
-            if held:
-                self._db.execute(f"CREATE OR REPLACE TEMP TABLE batch AS {query}")
-                self._db.execute(merge)
-                self._db.execute("DROP TABLE batch")
-            else:
-                self._db.execute(f"INSERT INTO {table} {query}")
-
-    @staticmethod
-    def _folded_batch(model: Folded, states: str) -> str:
-        """One row an aggregate: its newest state, and the times of its events in the batch."""
-        columns = "".join(f"{named(name)}, " for name in model.columns)
-        return (
-            f"SELECT aggregate_id AS {named(model.key)}, {columns}version, first_at, last_at FROM"
-            f" (SELECT * FROM {states}"
-            " QUALIFY row_number() OVER (PARTITION BY aggregate_id ORDER BY version DESC) = 1)"
-            " JOIN (SELECT aggregate_id, min(occurred_at) AS first_at, max(occurred_at) AS last_at"
-            " FROM events GROUP BY aggregate_id) USING (aggregate_id)"
-        )
-
-    @staticmethod
-    def _folded_merge(model: Folded) -> str:
-        columns = "".join(f"{n} = s.{n}, " for n in map(named, [*model.columns, "version"]))
-        key = named(model.key)
-        return (
-            f"MERGE INTO {_table(model.name)} t USING batch s ON t.{key} = s.{key}"
-            f" WHEN MATCHED THEN UPDATE SET {columns}"
-            "first_at = least(t.first_at, s.first_at), last_at = greatest(t.last_at, s.last_at)"
-            " WHEN NOT MATCHED THEN INSERT"
-        )
-
-    def _move_to(self, until: Positions) -> None:
-        for partition, position in until.items():
-            if self.positions.get(partition) != position:
-                self._db.execute(
-                    "UPDATE live.positions SET next_position = ? WHERE partition = ?",
-                    [position, partition],
-                )
+        refolded = {"refolded": self._refold(since, until)} if folded else {}
+        with self._tables.seen(**refolded):
+            self._tables.apply(models, log, "refolded")
 
     def _rows_between(self, since: Positions, until: Positions) -> str:
         schema = self._domain.stored_schema
         return upcast(self._domain, rows_between(self._log, schema, since, until))
 
-    def publish_views(self) -> None:
-        """Point the views over the log at the files that hold exactly the positions applied."""
+    def publish_log(self) -> None:
+        """Point the relations at the log's files that hold exactly the positions applied."""
         log = self._rows_between({}, self.positions)
 
-        def work() -> None:
-            self._db.execute(f"CREATE OR REPLACE VIEW live.log AS {log}")
-            for name, sql in definitions(self._domain.schema).items():
-                shown = sql.replace("FROM log", "FROM live.log")
-                self._db.execute(f"CREATE OR REPLACE VIEW main.{name} AS {shown}")
-
-        self._transaction(work)
+        self._transaction(lambda: self._tables.set_log(log))
 
     def checkpoint(self) -> None:
         """Everything applied is in the file itself, and nothing in a WAL beside it."""
@@ -351,8 +261,3 @@ class Writer:
 
     def close(self) -> None:
         self._db.close()
-
-
-def _table(model: str) -> str:
-    """The hidden table of a read model."""
-    return f"live.{named(model)}"

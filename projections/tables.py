@@ -1,0 +1,245 @@
+"""A domain's read models as tables and views of one DuckDB database.
+
+    live.NAME       a hidden table for each folded model and each SELECT, without indexes or keys
+    live.models     which declaration each of these was built for: `name`, `digest`
+    live.positions  up to where they hold the log: `partition`, `next_position`
+    live.log        a view: rows of the log
+    main.NAME       a view for each read model and relation, which is what readers see
+
+Nothing here begins or ends a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TypeAlias
+
+import duckdb
+import pyarrow as pa
+
+from ingest.domain import Domain
+from projections.model import Folded, Select, View, read_models
+from projections.relations import (
+    Positions,
+    definitions,
+    empty_rows,
+    named,
+    quoted,
+    sql_type,
+    with_relations,
+)
+from projections.select import LiveSelect, compile_select, refused
+
+FORMAT = "2"
+"""Of the hidden tables, and a part of each model's digest."""
+
+Stored: TypeAlias = Folded | Select
+"""A read model that has rows of its own."""
+
+
+class Tables:
+    """Raises `ReadModelInvalid` where a declaration does not hold, before anything is written.
+
+    All are checked, and with `only` none but the models so named are made.
+    """
+
+    def __init__(
+        self,
+        db: duckdb.DuckDBPyConnection,
+        domain: Domain,
+        only: Collection[str] | None = None,
+    ) -> None:
+        self._db = db
+        self._domain = domain
+        models = read_models(domain)
+        self.stored: list[Stored] = [m for m in models if not isinstance(m, View)]
+        self._views = [m for m in models if isinstance(m, View)]
+        self._compiled: dict[str, LiveSelect] = {}
+        self._compile()
+        if only is not None:
+            self.stored = [m for m in self.stored if m.name in only]
+            self._views = [v for v in self._views if v.name in only]
+
+    def _compile(self) -> None:
+        """Try every declaration on empty relations."""
+        with duckdb.connect() as known:
+            known.execute(f"CREATE TABLE log AS {empty_rows(self._domain.schema)}")
+            for name, sql in definitions(self._domain.schema).items():
+                known.execute(f"CREATE VIEW {name} AS {sql}")
+            for model in self.stored:
+                if isinstance(model, Select):
+                    self._compiled[model.name] = compile_select(model, table(model.name), known)
+                    known.execute(f"CREATE VIEW {named(model.name)} AS {model.sql}")
+                else:
+                    known.execute(f"CREATE TABLE {named(model.name)} ({_columns(model)})")
+            for view in self._views:
+                try:
+                    known.execute(f"CREATE VIEW {named(view.name)} AS {view.sql}")
+                except duckdb.Error as error:
+                    raise refused(view.path, error) from None
+
+    def prepare(self, partitions: int) -> None:
+        """Make what every database of read models has, where it is not there yet."""
+        self._db.execute("CREATE SCHEMA IF NOT EXISTS live")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS live.positions (partition INTEGER, next_position BIGINT)"
+        )
+        self._db.execute("CREATE TABLE IF NOT EXISTS live.models (name VARCHAR, digest VARCHAR)")
+        for partition in set(range(partitions)) - self.positions().keys():
+            self._db.execute("INSERT INTO live.positions VALUES (?, 0)", [partition])
+        self.set_log(empty_rows(self._domain.schema))
+
+    def positions(self, database: str = "") -> dict[int, int]:
+        """Up to where the tables hold the log, here or in an attached `database.`"""
+        return dict(self._db.execute(f"FROM {database}live.positions").fetchall())
+
+    def move_to(self, until: Positions) -> None:
+        for partition, position in until.items():
+            self._db.execute(
+                "UPDATE live.positions SET next_position = ?"
+                " WHERE partition = ? AND next_position <> ?",
+                [position, partition, position],
+            )
+
+    def stale(self) -> list[str]:
+        """The tables that no declaration of now was built into."""
+        wanted = {(model.name, digest(model)) for model in self.stored}
+        return [name for name, built in self._built() if (name, built) not in wanted]
+
+    def missing(self) -> list[Stored]:
+        """The declarations that no table was built for."""
+        built = self._built()
+        return [model for model in self.stored if (model.name, digest(model)) not in built]
+
+    def _built(self, database: str = "") -> list[tuple[str, str]]:
+        return self._db.execute(f"FROM {database}live.models").fetchall()
+
+    def drop(self, name: str) -> None:
+        self._db.execute(f"DROP TABLE IF EXISTS {table(name)}")
+        self._db.execute("DELETE FROM live.models WHERE name = ?", [name])
+
+    def copy(self, database: str) -> list[Stored]:
+        """Take the tables from another database that were built for these declarations; which."""
+        built = self._built(database)
+        found = [model for model in self.stored if (model.name, digest(model)) in built]
+        for model in found:
+            self.drop(model.name)
+            rows = f"SELECT * FROM {database}{table(model.name)}"
+            self._db.execute(f"CREATE TABLE {table(model.name)} AS {rows}")
+            self._note(model)
+        return found
+
+    def _note(self, model: Stored) -> None:
+        self._db.execute("INSERT INTO live.models VALUES (?, ?)", [model.name, digest(model)])
+
+    def set_log(self, rows: str) -> None:
+        """Let the relations show the rows of the SELECT `rows`."""
+        self._db.execute(f"CREATE OR REPLACE VIEW live.log AS {rows}")
+
+    def create(self, model: Stored) -> None:
+        """The model's hidden table, empty."""
+        self._note(model)
+        if isinstance(model, Folded):
+            self._db.execute(f"CREATE TABLE {table(model.name)} ({_columns(model)})")
+        else:
+            log = empty_rows(self._domain.schema)
+            query = with_relations(self._domain.schema, log, self._compiled[model.name].batch)
+            self._db.execute(f"CREATE TABLE {table(model.name)} AS {query}")
+
+    def show(self) -> None:
+        """Make the views in `main` anew: the relations over `live.log`, and every read model."""
+        shown = "SELECT view_name FROM duckdb_views() WHERE schema_name = 'main' AND NOT internal"
+        for (name,) in self._db.execute(
+            f"{shown} AND database_name = current_database()"
+        ).fetchall():
+            self._db.execute(f"DROP VIEW main.{named(name)}")
+        for name, sql in definitions(self._domain.schema).items():
+            self._view(name, sql.replace("FROM log", "FROM live.log"))
+        for model in (*self.stored, *self._views):
+            if isinstance(model, View):
+                sql = model.sql
+            elif isinstance(model, Select):
+                sql = self._compiled[model.name].view
+            else:
+                sql = f"SELECT * FROM {table(model.name)}"
+            self._view(model.name, sql)
+            comment = f"COMMENT ON VIEW main.{named(model.name)} IS {quoted(model.description)}"
+            self._db.execute(comment)
+
+    def _view(self, name: str, sql: str) -> None:
+        self._db.execute(f"CREATE VIEW main.{named(name)} AS {sql}")
+
+    def apply(self, models: Sequence[Stored], log: str, states: str) -> None:
+        """Merge the rows of the SQL relation `log` into the models' tables.
+
+        `states` names a relation with the folded rows of every aggregate that has events in it.
+        """
+        for model in models:
+            target = table(model.name)
+            if isinstance(model, Folded):
+                batch, merge = _folded_batch(model, states), _folded_merge(model)
+            else:
+                compiled = self._compiled[model.name]
+                batch, merge = compiled.batch, compiled.merge(target, "batch")
+            query = with_relations(self._domain.schema, log, batch)
+            (held,) = self._db.execute(f"SELECT count(*) FROM {target}").fetchone() or (0,)
+            if held:
+                self._db.execute(f"CREATE OR REPLACE TEMP TABLE batch AS {query}")
+                self._db.execute(merge)
+                self._db.execute("DROP TABLE batch")
+            else:
+                self._db.execute(f"INSERT INTO {target} {query}")
+
+    @contextmanager
+    def seen(self, **tables: pa.Table) -> Iterator[None]:
+        """Let SQL read Arrow tables by these names."""
+        for name, rows in tables.items():
+            self._db.register(name, rows)
+        try:
+            yield
+        finally:
+            for name in tables:
+                with suppress(duckdb.Error):  # after a failure DuckDB may refuse, and need not
+                    self._db.unregister(name)
+
+
+def digest(model: Stored) -> str:
+    """What a model's table was built for: with another digest it has to be built anew."""
+    return FORMAT + model.digest
+
+
+def table(model: str) -> str:
+    """The hidden table of a read model."""
+    return f"live.{named(model)}"
+
+
+def _columns(model: Folded) -> str:
+    columns = "".join(f"{named(n)} {sql_type(t)}, " for n, t in model.columns.items())
+    return (
+        f"{named(model.key)} VARCHAR, {columns}"
+        "version BIGINT, first_at TIMESTAMP, last_at TIMESTAMP"
+    )
+
+
+def _folded_batch(model: Folded, states: str) -> str:
+    """One row an aggregate: its newest state, and the times of its events in the batch."""
+    columns = "".join(f"{named(name)}, " for name in model.columns)
+    return (
+        f"SELECT aggregate_id AS {named(model.key)}, {columns}version, first_at, last_at FROM"
+        f" (SELECT * FROM {states}"
+        " QUALIFY row_number() OVER (PARTITION BY aggregate_id ORDER BY version DESC) = 1)"
+        " JOIN (SELECT aggregate_id, min(occurred_at) AS first_at, max(occurred_at) AS last_at"
+        " FROM events GROUP BY aggregate_id) USING (aggregate_id)"
+    )
+
+
+def _folded_merge(model: Folded) -> str:
+    columns = "".join(f"{n} = s.{n}, " for n in map(named, [*model.columns, "version"]))
+    key = named(model.key)
+    return (
+        f"MERGE INTO {table(model.name)} t USING batch s ON t.{key} = s.{key}"
+        f" WHEN MATCHED THEN UPDATE SET {columns}"
+        "first_at = least(t.first_at, s.first_at), last_at = greatest(t.last_at, s.last_at)"
+        " WHEN NOT MATCHED THEN INSERT"
+    )
