@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from enum import StrEnum
 from itertools import islice
@@ -15,12 +16,13 @@ import duckdb
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from ingest.errors import FoldlogError
 from ingest.producer import Producer
 from pipeline.demo import as_table
 from pipeline.demo import demo as run_demo
+from pipeline.rebuild import rebuild as run_rebuild
 from pipeline.resubmit import rejected_commands
 from pipeline.settings import Settings
 from pipeline.status import status as status_of
@@ -63,6 +65,12 @@ class Format(StrEnum):
 def _settings(**given: Any) -> Settings:
     """Flags, else the environment, else defaults."""
     return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _progress(*columns: ProgressColumn | str) -> Progress:
+    """How far long work is: for a person who watches, and gone when it is done."""
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 @app.command(epilog="Example: `foldlog demo --limit 100000`")
@@ -209,10 +217,49 @@ def status(data: Data = None, redis: Redis = None, domain: DomainName = None) ->
         typer.echo(f"read models: published {found.published_age_s:.1f} s ago, {behind}")
 
 
+@app.command(epilog="Example: `foldlog rebuild product_daily`, or `foldlog rebuild --all`")
+def rebuild(
+    names: Annotated[list[str] | None, typer.Argument(help="Which; else what is new.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All read models, anew.")] = False,
+    data: Data = None,
+    domain: DomainName = None,
+) -> None:
+    """Build read models from the log, also while the pipeline runs: new, changed or named ones.
+
+    Readers keep the rows that they have until the new ones are complete.
+    """
+    columns = (
+        TextColumn("{task.description:20}"),
+        BarColumn(),
+        TextColumn("{task.completed:>12,.0f} events"),
+        TextColumn("{task.fields[rate]:>10,.0f}/s"),
+        TimeRemainingColumn(),
+    )
+    with _progress(*columns) as progress:
+        task = progress.add_task("", total=None, rate=0)
+        started = time.monotonic()
+
+        def seen(name: str, done: int, of: int) -> None:
+            rate = done / (time.monotonic() - started)
+            progress.update(task, description=name, completed=done, total=of, rate=rate)
+
+        built = run_rebuild(
+            _settings(data=data, domain=domain), names or [], everything=everything, seen=seen
+        )
+    for model in built:
+        rate = model.events / max(model.seconds, 1e-9)
+        typer.echo(
+            f"{model.name:20}  {model.events:>12,} events in {model.seconds:6.2f} s"
+            f"  {rate:>12,.0f}/s"
+        )
+    if not built:
+        typer.echo("every read model is as its declaration says; name one to build it anew")
+
+
 @app.command(epilog="Example: `foldlog verify`")
 def verify(data: Data = None, domain: DomainName = None) -> None:
     """Check every file of the log, and the read models against the log."""
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with _progress(*Progress.get_default_columns()) as progress:
         task = progress.add_task("files of the log", total=None)
         found = verify_all(
             _settings(data=data, domain=domain),

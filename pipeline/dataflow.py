@@ -54,7 +54,13 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
     def keep_live() -> Live:
         writer = Writer(settings.data / "writer.duckdb", domain, log, Refold(domain, log))
         publisher = Publisher(writer, settings.published, settings.publish_interval_ms / 1000)
-        return Live(writer, publisher, rows_max=settings.flush_rows_max, on_failure=stop.failed)
+        return Live(
+            writer,
+            publisher,
+            offered=settings.rebuilt,
+            rows_max=settings.flush_rows_max,
+            on_failure=stop.failed,
+        )
 
     source = CommandSource(log.partitions, open_reader, stop)
     connect = partial(redis.Redis.from_url, url, protocol=2)

@@ -48,6 +48,11 @@ class Settings(BaseSettings):
         return self.data / "read_models.duckdb"
 
     @property
+    def rebuilt(self) -> Path:
+        """Where rebuilt read models wait for the pipeline to take them over."""
+        return self.data / "rebuilt.duckdb"
+
+    @property
     def reachable_redis(self) -> str:
         """The Redis given, or else the one that a pipeline on this data directory runs."""
         return self.redis_url or embedded_url(self.data)

@@ -10,7 +10,6 @@ import fcntl
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -43,7 +42,7 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
     """
     stop = _Stop()
     domain = settings.load_domain()
-    with _data_lock(settings) as lock, _redis(settings, lock) as server:
+    with data_lock(settings) as lock, _redis(settings, lock) as server:
         url = server.url if server else settings.reachable_redis
         log = Log.create(settings.events, partitions=settings.partitions, domain=domain.name)
         if settings.workers > log.partitions:
@@ -62,11 +61,11 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
 
 
 @contextmanager
-def _data_lock(settings: Settings) -> Iterator[int]:
+def data_lock(settings: Settings, wait_s: float = LOCK_TIMEOUT_S) -> Iterator[int]:
     """Only one pipeline on a data directory: until the last process that inherits this is gone."""
     settings.data.mkdir(parents=True, exist_ok=True)
     lock = os.open(settings.data / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    deadline = time.monotonic() + wait_s
     try:
         while True:
             try:
@@ -146,7 +145,7 @@ class _Group:
 
     def _start(self) -> None:
         count = self._settings.workers
-        addresses = [f"127.0.0.1:{port}" for port in _free_ports(count)] if count > 1 else ["alone"]
+        addresses = worker.addresses(count)
         for process in range(count):
             self._processes.append(
                 subprocess.Popen(
@@ -176,12 +175,3 @@ class _Group:
         deadline = time.monotonic() + seconds
         while not self._stop.requested and time.monotonic() < deadline:
             time.sleep(WATCH_S)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()

@@ -107,7 +107,13 @@ def _compare(settings: Settings, domain: Domain, log: Log) -> tuple[int, list[st
         Writer(made, domain, log, Refold(domain, log), until=until).close()
         db.execute(f"ATTACH '{made}' AS made (READ_ONLY)")
         wrong = []
+        shown = {
+            name for (name,) in db.execute("SELECT name FROM published.live.models").fetchall()
+        }
         for model in models:
+            if model.name not in shown:
+                wrong.append(f"read model {model.name} is not built yet: `foldlog rebuild` does it")
+                continue
             ours, log_says = f"published.main.{named(model.name)}", f"made.main.{named(model.name)}"
             (differing,) = db.execute(
                 f"SELECT count(*) FROM ((FROM {ours} EXCEPT ALL FROM {log_says})"
@@ -116,6 +122,6 @@ def _compare(settings: Settings, domain: Domain, log: Log) -> tuple[int, list[st
             if differing:
                 wrong.append(
                     f"read model {model.name}: {differing} rows differ from the log;"
-                    f" delete {settings.data / 'writer.duckdb'} and start again to rebuild it"
+                    f" `foldlog rebuild {model.name}` builds it anew"
                 )
     return len(models), wrong

@@ -8,7 +8,9 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+import socket
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 
 from bytewax.dataflow import Dataflow
@@ -41,16 +43,26 @@ def flow(stop: Stop | None = None) -> Dataflow:
     return build(Settings(), stop)
 
 
-def main(process: int, addresses: list[str]) -> int:
-    """Run until stopped; the exit code. A single process needs no addresses."""
+def addresses(count: int) -> list[str]:
+    """Where so many processes on this host find each other; a single one needs no address."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets] if count > 1 else ["alone"]
+    finally:
+        for s in sockets:
+            s.close()
+
+
+def run(make: Callable[[Stop], Dataflow], process: int, addresses: list[str]) -> int:
+    """Run one process of a dataflow to its end; the exit code."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
     stop = Stop()
     gc.set_threshold(*GC_THRESHOLDS)
     try:
         if len(addresses) > 1:
-            cli_main(flow(stop), process_id=process, addresses=addresses, epoch_interval=EPOCH)
+            cli_main(make(stop), process_id=process, addresses=addresses, epoch_interval=EPOCH)
         else:
-            cli_main(flow(stop), epoch_interval=EPOCH)
+            cli_main(make(stop), epoch_interval=EPOCH)
         if stop.error is not None:
             raise stop.error
     except Exception as error:
@@ -70,4 +82,4 @@ def _told(error: BaseException | None) -> FoldlogError | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))
+    sys.exit(run(flow, int(sys.argv[1]), sys.argv[2:]))

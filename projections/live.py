@@ -7,21 +7,30 @@ write side does not run away from the read side.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import duckdb
 
-from ingest.errors import NoRoom
+from ingest.errors import NoRoom, ReadModelInvalid
 from projections.publish import Publisher
 from projections.writer import Commit, Writer
+
+logger = logging.getLogger("foldlog")
+
+LOOK_S = 0.5
+"""How often an idle pipeline looks for rebuilt read models."""
 
 
 class Live:
     """Use `put` for each commit, and `close` at the end.
 
-    A failure is told to `on_failure`, which has to end the pipeline; nothing is applied after it.
+    A file that appears at `offered` holds read models that were rebuilt; they are taken over, and
+    the file is removed. A failure is told to `on_failure`, which has to end the pipeline; nothing
+    is applied after it.
     """
 
     def __init__(
@@ -29,11 +38,13 @@ class Live:
         writer: Writer,
         publisher: Publisher,
         *,
+        offered: Path,
         rows_max: int,
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self._writer = writer
         self._publisher = publisher
+        self._offered = offered
         self._rows_max = rows_max
         self._waiting: list[Commit] = []
         self._rows = 0
@@ -75,7 +86,9 @@ class Live:
         """Wait for commits and for their time; false when all is done."""
         with self._changed:
             while not self._waiting and not self._closing and not self._publisher.behind:
-                self._changed.wait()
+                if self._offered.exists():
+                    break
+                self._changed.wait(LOOK_S)
             while not self._closing and self._rows < self._rows_max:
                 left = self._publisher.next_at - time.monotonic()
                 if left <= 0:
@@ -85,9 +98,19 @@ class Live:
             closing = self._closing
             self._changed.notify_all()
         self._writer.apply(commits)
-        if closing or time.monotonic() >= self._publisher.next_at:
+        if self._offered.exists():
+            self._take_over()
+        elif closing or time.monotonic() >= self._publisher.next_at:
             self._publisher.publish()
         return not closing
+
+    def _take_over(self) -> None:
+        try:
+            self._writer.adopt(self._offered)
+        except ReadModelInvalid as error:
+            logger.warning("the read models stay as they are: %s", error)
+        self._publisher.publish()
+        self._offered.unlink()
 
 
 def _told(error: BaseException) -> BaseException:

@@ -9,6 +9,7 @@ outcomes    one row for each command: `partition`, `stream_id`, `command_id`, `a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -95,7 +96,7 @@ def rows_between(log: LogFiles, schema: pa.Schema, since: Positions, until: Posi
         start = since.get(partition, 0)
         if start >= end:
             continue
-        found = [str(f.path.resolve()) for f in log.files(partition, start) if f.first < end]
+        found = [os.path.abspath(f.path) for f in log.files(partition, start) if f.first < end]
         paths += found
         oldest += found[:1]
         ranges.append(f"(partition = {partition} AND position >= {start} AND position < {end})")

@@ -24,13 +24,18 @@ from ingest.domain import Domain
 from ingest.errors import DataInUse, ReadModelFailed, ReadModelInvalid
 from projections.model import Folded
 from projections.relations import LogFiles, Positions, quoted, rows_between
+from projections.select import refused
 from projections.tables import Stored, Tables
 from projections.upcast import upcast
 
 logger = logging.getLogger("foldlog")
 
-STORAGE_VERSION = "v1.4.0"
-"""Analysts' tools open this; the newest format would lock out all but the newest DuckDB."""
+CONFIG: dict[str, Any] = {
+    # Analysts' tools open this; the newest format would lock out all but the newest DuckDB.
+    "storage_compatibility_version": "v1.4.0",
+    "preserve_insertion_order": False,
+}
+"""How a file of read models is opened for writing."""
 
 Refold: TypeAlias = Callable[[Positions, Positions], pa.Table]
 """(since, until) → the folded rows, as of `until`, of aggregates with events from `since` on."""
@@ -65,17 +70,16 @@ class Writer:
         self._domain = domain
         self._log = log
         self._refold = refold
-        self._only = only
         self.positions: dict[int, int] = {}
         self._adopted = 0
         self._db = self._connect()
         try:
-            self._open()
+            self._open(only)
             if any(self._log.next_position(p) < held for p, held in self.positions.items()):
                 self._db.close()
                 self._set_aside("it holds more than the log, which an older one has replaced")
                 self._db = self._connect()
-                self._open()
+                self._open(only)
             self.catch_up(until)
         except duckdb.Error as error:
             raise self._failed("while catching up with the log", error) from None
@@ -83,8 +87,8 @@ class Writer:
             self._db.close()
             raise
 
-    def _open(self) -> None:
-        self._tables = Tables(self._db, self._domain, self._only)
+    def _open(self, only: Collection[str] | None) -> None:
+        self._tables = Tables(self._db, self._domain, only)
         self._transaction(self._prepare)
         self.positions = self._tables.positions()
 
@@ -95,12 +99,8 @@ class Writer:
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         """The file, or a new one in its place if it cannot be opened."""
-        config: dict[str, Any] = {
-            "storage_compatibility_version": STORAGE_VERSION,
-            "preserve_insertion_order": False,
-        }
         try:
-            return duckdb.connect(str(self.path), config=config)
+            return duckdb.connect(str(self.path), config=CONFIG)
         except duckdb.Error as error:
             if "Could not set lock" in str(error):
                 raise DataInUse(
@@ -109,7 +109,7 @@ class Writer:
             if self.path.exists():
                 self._set_aside(error)
         try:
-            return duckdb.connect(str(self.path), config=config)
+            return duckdb.connect(str(self.path), config=CONFIG)
         except duckdb.Error as error:
             raise self._failed("before they began", error) from None
 
@@ -164,11 +164,16 @@ class Writer:
     def adopt(self, path: Path) -> None:
         """Take over the read models in `path`, another writer's file, and the declarations of now.
 
-        Raises `ReadModelInvalid` where those do not hold; everything stays as it was then.
+        Raises `ReadModelInvalid` where those do not hold, or that is no such file; everything stays
+        as it was then.
         """
         self.catch_up()
-        before, self._tables = self._tables, Tables(self._db, self._domain, self._only)
-        self._db.execute(f"ATTACH {quoted(str(path))} AS rebuilt (READ_ONLY)")
+        before, after = self._tables, Tables(self._db, self._domain)
+        try:
+            self._db.execute(f"ATTACH {quoted(str(path))} AS rebuilt (READ_ONLY)")
+        except duckdb.Error as error:
+            raise refused(path, error) from None
+        self._tables = after
 
         def work() -> None:
             since = self._tables.positions("rebuilt.")

@@ -19,6 +19,7 @@ MAY_IMPORT_BYTEWAX = {
     "ingest/source.py",
     "pipeline/sinks.py",
     "pipeline/dataflow.py",
+    "pipeline/replay.py",
     "pipeline/worker.py",
 }
 

@@ -24,7 +24,11 @@ def live_on(pipeline: InProcess, failures: list[BaseException], rows_max: int) -
     published = pipeline.folder / "read_models.duckdb"
     publisher = Publisher(pipeline.writer, published, 0.2)
     return Live(
-        pipeline.writer, publisher, rows_max=rows_max, on_failure=failures.append
+        pipeline.writer,
+        publisher,
+        offered=pipeline.folder / "rebuilt.duckdb",
+        rows_max=rows_max,
+        on_failure=failures.append,
     ), published
 
 

@@ -1,0 +1,221 @@
+"""`foldlog rebuild`: read models made anew from the log alone, while readers keep the old rows.
+
+They are built in a file of their own, beside the pipeline's. When it is complete it is renamed to
+`rebuilt.duckdb`, where a running pipeline finds it, takes the rows over in one transaction, and
+publishes; without one, that is done here. Killed at any time, it leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from ingest import crash
+from ingest.errors import DataInUse, FoldlogError, LogDamaged, ReadModelFailed
+from pipeline.log import MEND, Log
+from pipeline.recovery import Refold
+from pipeline.replay import replay
+from pipeline.settings import Settings
+from pipeline.up import data_lock
+from projections.model import Folded, View, read_models
+from projections.publish import Publisher
+from projections.relations import Positions, rows_between
+from projections.tables import Stored, Tables, digest
+from projections.upcast import upcast
+from projections.writer import CONFIG, Writer
+
+SAMPLE_S = 0.2
+TAKE_OVER_S = 60
+"""How long a running pipeline may take until it begins to take the rebuilt rows over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """One read model, made from `events` rows of the log in `seconds`."""
+
+    name: str
+    events: int
+    seconds: float
+
+
+Seen = Callable[[str, int, int], None]
+"""Called with what is being built, and how many of how many events are done, all models added."""
+
+
+def rebuild(
+    settings: Settings, names: Collection[str], *, everything: bool, seen: Seen
+) -> list[Built]:
+    """Build the named read models from the log, and all that are new or changed; or everything.
+
+    Raises `FoldlogError` where a name is none, and when something else is rebuilding.
+    """
+    domain = settings.load_domain()
+    log = Log.open(settings.events, domain=domain.name)
+    with _alone(settings), tempfile.TemporaryDirectory() as folder:
+        aside = settings.data / "rebuilding.duckdb"
+        _remove(aside)
+        until = {p: log.next_position(p) for p in range(log.partitions)}
+        with duckdb.connect(str(aside), config=CONFIG) as db:
+            tables = Tables(db, domain)
+            wanted = _wanted(settings, tables, names, everything)
+            tables.prepare(log.partitions)
+            rows = upcast(domain, rows_between(log, domain.stored_schema, {}, until))
+            _check_whole(db, rows, until)
+            total, built = sum(until.values()), []
+            for number, model in enumerate(wanted):
+
+                def share(done: float, model: Stored = model, number: int = number) -> None:
+                    seen(model.name, int((number + done) * total), len(wanted) * total)
+
+                started = time.monotonic()
+                states = _states(settings, model, until, Path(folder), share)
+                tables.create(model)
+                try:
+                    with _watched(db, share), tables.seen(**states):
+                        tables.apply([model], rows, "states")
+                except duckdb.Error as error:
+                    reason = " ".join(str(error).split())
+                    raise ReadModelFailed(
+                        f"{model.name} cannot be built: {reason}; readers keep the rows they have"
+                    ) from None
+                built.append(Built(model.name, total, time.monotonic() - started))
+            tables.move_to(until)
+        crash.point("rebuild.to_rename")
+        os.replace(aside, settings.rebuilt)
+        crash.point("rebuild.renamed")
+        _hand_over(settings, lambda: seen("handing over", len(wanted) * total, len(wanted) * total))
+    return built
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    lock = os.open(settings.data / "rebuild.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise DataInUse("another rebuild runs on this data directory; wait for it") from None
+    finally:
+        os.close(lock)
+
+
+def _wanted(
+    settings: Settings, tables: Tables, names: Collection[str], everything: bool
+) -> list[Stored]:
+    """What is to be built."""
+    known = [model.name for model in tables.stored]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise FoldlogError(
+            f"no read model {unknown[0]} has rows of its own; these have: {', '.join(known)}"
+        )
+    held: set[tuple[str, str]] = set()
+    if settings.published.exists():
+        with duckdb.connect(str(settings.published), read_only=True) as db:
+            held = set(db.execute("FROM live.models").fetchall())
+    return [
+        model
+        for model in tables.stored
+        if everything or model.name in names or (model.name, digest(model)) not in held
+    ]
+
+
+def _check_whole(db: duckdb.DuckDBPyConnection, rows: str, until: Positions) -> None:
+    """A rebuild that passes over missing files would make wrong read models."""
+    counted = f"SELECT partition, count(*) FROM ({rows}) GROUP BY partition"
+    try:
+        found = dict(db.execute(counted).fetchall())
+    except duckdb.Error as error:
+        raise LogDamaged(f"{' '.join(str(error).split())}; {MEND}") from None
+    for partition, end in until.items():
+        if found.get(partition, 0) != end:
+            raise LogDamaged(
+                f"partition {partition} has {found.get(partition, 0)} of {end} rows;"
+                " `foldlog verify` says which file is missing"
+            )
+
+
+def _states(
+    settings: Settings,
+    model: Stored,
+    until: Positions,
+    folder: Path,
+    share: Callable[[float], None],
+) -> dict[str, pa.Table]:
+    """The folded rows, where the model is made of them."""
+    if not isinstance(model, Folded):
+        return {}
+    total, done = max(1, sum(until.values())), 0
+
+    def more(events: int) -> None:
+        nonlocal done
+        done += events
+        share(min(1.0, done / total))
+
+    return {"states": replay(settings, until, folder, more)}
+
+
+@contextmanager
+def _watched(db: duckdb.DuckDBPyConnection, share: Callable[[float], None]) -> Iterator[None]:
+    """Tell how far DuckDB is with what it is asked meanwhile."""
+    db.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+    finished = threading.Event()
+
+    def watch() -> None:
+        while not finished.wait(SAMPLE_S):
+            share(max(0.0, db.query_progress()) / 100)
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        watching.join()
+
+
+def _hand_over(settings: Settings, waiting: Callable[[], None]) -> None:
+    """Until the rebuilt file has been taken over, by a running pipeline or else here."""
+    deadline = time.monotonic() + TAKE_OVER_S
+    while settings.rebuilt.exists():
+        waiting()
+        try:
+            with data_lock(settings, wait_s=0):
+                take_over(settings)
+        except DataInUse:
+            if time.monotonic() > deadline:
+                raise FoldlogError(
+                    f"the pipeline has not taken over {settings.rebuilt};"
+                    " it will when it next starts"
+                ) from None
+            time.sleep(0.1)
+
+
+def take_over(settings: Settings) -> None:
+    """What the pipeline does with a rebuilt file, where none runs."""
+    domain = settings.load_domain()
+    log = Log.open(settings.events, domain=domain.name)
+    with duckdb.connect(str(settings.rebuilt), read_only=True) as db:
+        rebuilt = {name for (name,) in db.execute("SELECT name FROM live.models").fetchall()}
+    others = {m.name for m in read_models(domain) if not isinstance(m, View)} - rebuilt
+    path = settings.data / "writer.duckdb"
+    writer = Writer(path, domain, log, Refold(domain, log), only=others)
+    writer.adopt(settings.rebuilt)
+    Publisher(writer, settings.published, 0).publish()
+    writer.close()
+    settings.rebuilt.unlink()
+
+
+def _remove(database: Path) -> None:
+    for path in (database, database.with_name(database.name + ".wal")):
+        path.unlink(missing_ok=True)

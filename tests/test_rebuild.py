@@ -1,0 +1,184 @@
+"""Read models come back from the log, also while the pipeline runs, and readers never notice."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from ingest import crash
+from pipeline.settings import Settings
+from tests.running import Up, foldlog, read, sorted_rows, wait_for
+from tests.shopping import check, shopping
+
+OWN = """
+from dataclasses import replace
+from pathlib import Path
+from ingest.cart import cart
+own = replace(cart, read_models=Path(__file__).parent / "sql")
+"""
+COUNTS = "-- Events by product.\nSELECT product_id, count(*) AS n FROM events GROUP BY product_id"
+
+
+@pytest.fixture
+def own(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The shopping cart with read models in a folder of the test's."""
+    (tmp_path / "own_carts.py").write_text(OWN)
+    (tmp_path / "sql").mkdir()
+    (tmp_path / "sql" / "counts.sql").write_text(COUNTS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_carts", raising=False)
+    return settings.model_copy(update={"domain": "own_carts:own", "publish_interval_ms": 50})
+
+
+def test_a_file_that_is_new_or_changed_is_rebuilt_while_the_pipeline_runs(
+    own: Settings, tmp_path: Path, up: Callable[..., Up]
+) -> None:
+    pipeline = up(own)
+    with pipeline.ready() as producer:
+        producer.send_many(shopping(3_000))
+        wait_for(own.published.exists, "the first publish")
+        changed = COUNTS.replace("product_id, count(*)", "product_id, 2 * count(*)")
+        (tmp_path / "sql" / "counts.sql").write_text(changed)
+        added = COUNTS.replace("product_id", "event_type")
+        (tmp_path / "sql" / "added.sql").write_text(added)
+        (tmp_path / "sql" / "shown.sql").write_text("-- A view.\nFROM added ORDER BY n")
+
+        wrong: list[tuple[int, ...]] = []
+        finished = threading.Event()
+
+        def look() -> None:
+            """A reader sees the old rows or the new ones, and always all of them."""
+            while not finished.is_set():
+                with duckdb.connect(str(own.published), read_only=True) as db:
+                    sums = "SELECT (SELECT sum(n) FROM counts), count(*) FROM events"
+                    shown, events = db.execute(sums).fetchone() or (0, 0)
+                if (shown or 0) not in (events, 2 * events):
+                    wrong.append((shown, events))
+
+        reader = threading.Thread(target=look)
+        reader.start()
+        rebuilt = foldlog(own, "rebuild")
+        producer.send_many(c | {"command_id": "x" + c["command_id"]} for c in shopping(500))
+        pipeline.settle()
+        finished.set()
+        reader.join()
+    assert rebuilt.returncode == 0, rebuilt.stderr
+    assert [line.split()[0] for line in rebuilt.stdout.splitlines()] == ["added", "counts"]
+    assert wrong == []
+    with duckdb.connect(str(own.published), read_only=True) as db:
+        for name, sql in {"added": added, "counts": changed, "shown": added}.items():
+            assert sorted_rows(db, f"FROM {name}") == sorted_rows(db, sql) != []
+    assert pipeline.stop() == 0, pipeline.errors()
+    assert not own.rebuilt.exists()
+
+
+def test_everything_is_rebuilt_from_the_log_alone(
+    settings: Settings, up: Callable[..., Up]
+) -> None:
+    commands = shopping(4_000)
+    pipeline = up(settings)
+    with pipeline.ready() as producer:
+        producer.send_many(commands)
+    pipeline.settle()
+    pipeline.stop()
+    names = [
+        "carts",
+        "cart_items",
+        "product_daily",
+        "product_prices",
+        "cart_spans",
+        "hourly_funnel",
+    ]
+    live = read(settings.published, *names)
+    settings.published.unlink()
+    (settings.data / "writer.duckdb").write_bytes(b"no database" * 1000)
+
+    rebuilt = foldlog(settings, "rebuild", "--all")
+    assert rebuilt.returncode == 0, rebuilt.stderr
+    assert "events in" in rebuilt.stdout
+    assert read(settings.published, *names) == live
+    check(settings, commands)
+    assert foldlog(settings, "verify").returncode == 0
+    nothing = foldlog(settings, "rebuild")
+    assert (
+        nothing.stdout == "every read model is as its declaration says; name one to build it anew\n"
+    )
+
+
+@pytest.mark.parametrize("point", ["rebuild.to_rename", "rebuild.renamed"])
+def test_a_rebuild_that_dies_leaves_everything_as_it_was_or_done(
+    settings: Settings, up: Callable[..., Up], point: str
+) -> None:
+    commands = shopping(2_000)
+    pipeline = up(settings)
+    with pipeline.ready() as producer:
+        producer.send_many(commands)
+        pipeline.settle()
+        pipeline.stop()
+        before = read(settings.published, "carts", "product_prices")
+        died = foldlog(settings, "rebuild", "carts", "product_prices",
+                       environment={crash.VARIABLE: point})  # fmt: skip
+        assert died.returncode == crash.EXIT_CODE
+        assert read(settings.published, "carts", "product_prices") == before
+        pipeline = up(settings)
+        wait_for(lambda: not settings.rebuilt.exists(), "the rebuilt rows to be taken over")
+        more = [c | {"command_id": "x" + c["command_id"]} for c in shopping(300, seed=3)]
+        producer.send_many(more)
+    pipeline.settle()
+    check(settings, commands + more)
+    again = foldlog(settings, "rebuild", "carts")
+    assert again.returncode == 0, again.stderr
+    check(settings, commands + more)
+
+
+def test_a_declaration_that_does_not_hold_leaves_the_pipeline_running(
+    own: Settings, tmp_path: Path, up: Callable[..., Up]
+) -> None:
+    pipeline = up(own)
+    with pipeline.ready() as producer:
+        producer.send_many(shopping(500))
+        pipeline.settle()
+        (tmp_path / "sql" / "bad.sql").write_text(
+            "-- Bad.\nSELECT product_id,\n  median(quantity) AS m\nFROM events GROUP BY product_id"
+        )
+        failed = foldlog(own, "rebuild")
+        assert failed.returncode == 1
+        assert failed.stderr.count("\n") == 1
+        assert "bad.sql:3: median" in failed.stderr
+        (tmp_path / "sql" / "bad.sql").write_text(
+            "-- Bad.\nSELECT error(product_id) AS e, count(*) AS n FROM events GROUP BY ALL"
+        )
+        failed = foldlog(own, "rebuild")
+        assert failed.returncode == 1
+        assert failed.stderr.strip().endswith("readers keep the rows they have")
+        producer.send_many(c | {"command_id": "x" + c["command_id"]} for c in shopping(100))
+        pipeline.settle()
+    with duckdb.connect(str(own.published), read_only=True) as db:
+        assert sorted_rows(db, "FROM counts") == sorted_rows(db, COUNTS)
+
+
+def test_what_stands_in_the_way_is_one_line(settings: Settings, up: Callable[..., Up]) -> None:
+    pipeline = up(settings)
+    with pipeline.ready() as producer:
+        producer.send_many(shopping(2_000))
+    pipeline.settle()
+    pipeline.stop()
+    unknown = foldlog(settings, "rebuild", "nothing")
+    assert "these have: carts, cart_items" in unknown.stderr
+    with open(settings.data / "rebuild.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "another rebuild runs" in foldlog(settings, "rebuild", "--all").stderr
+    first = min((settings.events / "partition=1").glob("*.parquet"))
+    first.unlink()
+    missing = foldlog(settings, "rebuild", "--all")
+    assert missing.returncode == 1
+    assert "`foldlog verify` says which file is missing" in missing.stderr
+    assert missing.stderr.count("\n") == 1
