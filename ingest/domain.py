@@ -55,6 +55,8 @@ class Domain:
     row_type: type
     read_models: Path | None = None
     """The folder with the domain's .sql files; by default the shipped one of that name."""
+    queries: str | None = None
+    """The module with the domain's typed queries; by default the shipped one, if there is one."""
     upcasts: tuple[Upcast, ...] = ()
     """For each event type one from every version before its present one."""
     event_types: dict[type, str] = dataclass_field(init=False)

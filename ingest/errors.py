@@ -3,7 +3,7 @@
 FoldlogError
   + Rejected             a rule of the domain said no
   + CommandTooLarge      the producer was given more bytes than a command may have
-  + OutcomeTimeout       no outcome came back in time
+  + OutcomeTimeout       no outcome came back, or was published, in time
   + RedisUnreachable     Redis does not answer, or refuses the write
   + DomainInvalid        the domain's declaration does not hold together
   + DomainFailed         the domain's code failed on a command

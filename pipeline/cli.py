@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -15,20 +17,25 @@ from typing import Annotated, Any
 import duckdb
 import typer
 from pydantic import ValidationError
+from pydantic_core import to_json
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from ingest.errors import FoldlogError
 from ingest.producer import Producer
+from pipeline.as_of import as_of as read_models_as_of
 from pipeline.demo import as_table
 from pipeline.demo import demo as run_demo
+from pipeline.history import history as history_of
 from pipeline.rebuild import rebuild as run_rebuild
 from pipeline.resubmit import rejected_commands
 from pipeline.settings import Settings
 from pipeline.status import status as status_of
 from pipeline.up import up as run_up
 from pipeline.verify import verify as verify_all
-from projections.query import connect
+from projections.export import export as write_parquet
+from projections.query import connect, queries
+from projections.relations import quoted
 
 app = typer.Typer(
     name="foldlog",
@@ -60,6 +67,23 @@ class Format(StrEnum):
     csv = "csv"
     json = "json"
     parquet = "parquet"
+
+
+class Lines(StrEnum):
+    text = "text"
+    json = "json"
+
+
+class Moment(StrEnum):
+    recorded_at = "recorded_at"
+    occurred_at = "occurred_at"
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time; write it as 2017-06-30T12:00") from None
 
 
 def _settings(**given: Any) -> Settings:
@@ -164,24 +188,67 @@ def _json_lines(file: str) -> Iterator[dict[str, Any]]:
             yield command
 
 
-@app.command(epilog='Example: `foldlog query "SELECT * FROM carts LIMIT 5"`')
+@app.command(
+    epilog='Examples: `foldlog query "SELECT * FROM carts LIMIT 5"`,'
+    " `foldlog query TopProducts --param limit=3 --as-of 2017-06-30 --by occurred_at`"
+)
 def query(
-    sql: Annotated[str, typer.Argument(help="Any SELECT over the read models, or `events`.")],
+    asked: Annotated[
+        str, typer.Argument(metavar="SQL|NAME", help="A SELECT, or the name of a typed query.")
+    ],
+    param: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE for a typed query; any number of them.")
+    ] = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(parser=_time, metavar="TIME", help="Ask about that moment (UTC)."),
+    ] = None,
+    by: Annotated[Moment, typer.Option(help="What --as-of looks at.")] = Moment.recorded_at,
     output: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
     data: Data = None,
+    domain: DomainName = None,
 ) -> None:
-    """Ask the published read models."""
-    with connect(_settings(data=data).published) as db:
-        try:
-            if output is Format.table:
-                Console().print(as_table(db.execute(sql)))
-            else:
-                _print_as(db, sql, output)
-        except duckdb.Error as error:
-            raise FoldlogError(" ".join(str(error).split())) from None
+    """Ask the published read models, or with --as-of the log about any moment."""
+    settings = _settings(data=data, domain=domain)
+    sql, parameters = _question(settings, asked, param or [])
+    try:
+        if as_of is None:
+            with connect(settings.published) as db:
+                _print_answer(db.newest, sql, parameters, output)
+        else:
+            with read_models_as_of(as_of, by=by.value, query=sql, settings=settings) as db:
+                _print_answer(db, sql, parameters, output)
+    except duckdb.Error as error:
+        raise FoldlogError(" ".join(str(error).split())) from None
 
 
-def _print_as(db: duckdb.DuckDBPyConnection, sql: str, output: Format) -> None:
+def _question(
+    settings: Settings, asked: str, given: list[str]
+) -> tuple[str, dict[str, Any] | None]:
+    """The SQL, and the parameters of a typed query."""
+    if not asked.isidentifier():
+        if given:
+            raise typer.BadParameter("--param is for typed queries; write values into the SQL")
+        return asked, None
+    known = queries(settings.load_domain())
+    if asked not in known:
+        raise FoldlogError(f"there is no query {asked}; there are {', '.join(sorted(known))}")
+    parts = [text.partition("=") for text in given]
+    try:
+        query = known[asked].model_validate_strings({name: value for name, _, value in parts})
+    except ValidationError as error:
+        reasons = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        fields = ", ".join(known[asked].model_fields)
+        raise FoldlogError(f"{asked}: {'; '.join(reasons)} (it takes {fields})") from None
+    return query.sql, query.parameters()
+
+
+def _print_answer(
+    db: duckdb.DuckDBPyConnection, sql: str, parameters: dict[str, Any] | None, output: Format
+) -> None:
+    if output is Format.table:
+        Console().print(as_table(db.execute(sql, parameters)))
+        return
     options = {
         Format.csv: "FORMAT csv, HEADER",
         Format.json: "FORMAT json, ARRAY true",
@@ -189,7 +256,34 @@ def _print_as(db: duckdb.DuckDBPyConnection, sql: str, output: Format) -> None:
     }
     if output is Format.parquet and sys.stdout.isatty():
         raise FoldlogError("Parquet is binary; send it to a file: foldlog query … > answer.parquet")
-    db.execute(f"COPY ({sql.rstrip().rstrip(';')}) TO '/dev/stdout' ({options[output]})")
+    db.execute(f"CREATE TEMP TABLE answer AS {sql}", parameters)
+    with tempfile.NamedTemporaryFile() as file:  # DuckDB would cut what stdout appends to
+        db.execute(f"COPY (FROM temp.answer) TO {quoted(file.name)} ({options[output]})")
+        with open(file.name, "rb") as answer:
+            sys.stdout.buffer.writelines(answer)
+
+
+@app.command(epilog="Example: `foldlog history 7`")
+def history(
+    aggregate_id: Annotated[str, typer.Argument(metavar="ID", help="For instance a cart's.")],
+    output: Annotated[Lines, typer.Option("--format", help="How to print it.")] = Lines.text,
+    data: Data = None,
+    domain: DomainName = None,
+) -> None:
+    """Show one aggregate's life: each event, with the state after it."""
+    happenings = history_of(aggregate_id, _settings(data=data, domain=domain))
+    if output is Lines.json:
+        for happening in happenings:
+            typer.echo(to_json(happening).decode())
+        return
+    for happening in happenings:
+        event, state = (
+            " ".join(f"{name}={value}" for name, value in fields.items())
+            for fields in (happening.event, happening.state)
+        )
+        when = f"{happening.occurred_at:%Y-%m-%d %H:%M:%S}"
+        typer.echo(f"{happening.version:>6}  {when}  {happening.event_type} {event}")
+        typer.echo(f"{'':6}  → {state}")
 
 
 @app.command(epilog="Example: `foldlog status`")
@@ -254,6 +348,14 @@ def rebuild(
         )
     if not built:
         typer.echo("every read model is as its declaration says; name one to build it anew")
+
+
+@app.command(epilog="Example: `foldlog export && ls data/parquet`")
+def export(data: Data = None) -> None:
+    """Write the read models as Parquet files; `foldlog up` does it now and then, and at its end."""
+    settings = _settings(data=data)
+    for path in write_parquet(settings.published, settings.exported):
+        typer.echo(f"{path}  {path.stat().st_size:,} bytes")
 
 
 @app.command(epilog="Example: `foldlog verify`")

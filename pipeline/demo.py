@@ -314,7 +314,7 @@ def as_table(result: duckdb.DuckDBPyConnection, title: str | None = None) -> Tab
     rows = result.fetchall()
     for index, name in enumerate(names):
         numeric = any(isinstance(row[index], int | float) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left")
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_shown(value) for value in row))
     return table

@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     """The last commands of each partition whose ids are remembered."""
     publish_interval_ms: float = Field(500, ge=0)
     """At least this long between two publishes; longer when publishing takes long."""
+    export_interval_s: float = Field(600, ge=0)
+    """How often read models are written as Parquet files, and once when stopping; 0 for never."""
     flush_rows_max: int = Field(200_000, ge=1)
     """Log rows that wait in memory for the read models before the pipeline waits for them."""
 
@@ -46,6 +48,10 @@ class Settings(BaseSettings):
     @property
     def published(self) -> Path:
         return self.data / "read_models.duckdb"
+
+    @property
+    def exported(self) -> Path:
+        return self.data / "parquet"
 
     @property
     def rebuilt(self) -> Path:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from ingest.errors import DataInUse, FoldlogError
 from ingest.server import EmbeddedServer, die_with_parent
@@ -22,6 +22,7 @@ from ingest.streams import connect, durability_warning, partitions_key
 from pipeline import worker
 from pipeline.log import Log
 from pipeline.settings import Settings
+from projections.export import Exporter
 
 logger = logging.getLogger("foldlog")
 
@@ -57,7 +58,9 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
         client.set(partitions_key(domain.name), log.partitions)
         client.close()
         ready(url)
-        _Group(settings.model_copy(update={"redis_url": url}), lock, stop).watch(server)
+        exporter = Exporter(settings.published, settings.exported, settings.export_interval_s)
+        with exporter if settings.export_interval_s else nullcontext():
+            _Group(settings.model_copy(update={"redis_url": url}), lock, stop).watch(server)
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """The read side: read models declared once, kept live in DuckDB, published as one plain file.
 
-A read model is either the folded state of each aggregate (one row an aggregate) or one SQL SELECT
-with a GROUP BY in a .sql file. The same declaration runs on each live batch and over the whole log.
+A read model is the folded state of each aggregate (one row an aggregate), one SQL SELECT with a
+GROUP BY in a .sql file, or a view on others. The same declaration runs on each live batch and over
+the whole log.
 
 What may not come in: Redis, Bytewax, and anything of `pipeline`; the log is handed in.
 """
 
-from projections.query import connect
+from projections.query import Query, ReadModels, ask, connect
 
-__all__ = ["connect"]
+__all__ = ["Query", "ReadModels", "ask", "connect"]

@@ -91,7 +91,7 @@ def read_models(domain: Domain) -> tuple[Model, ...]:
         if not first.startswith("--"):
             raise ReadModelInvalid(f"{path}:1: begin with a comment that says what a row is: -- …")
         description = first.removeprefix("--").strip()
-        reads = relations_in(sql) & {folded.name, *paths}
+        reads = (relations_in(sql) or frozenset()) & {folded.name, *paths}
         if reads:
             views[name] = View(name, sql, description, path, reads)
         else:
@@ -112,11 +112,11 @@ def _in_order(views: dict[str, View]) -> list[View]:
         ) from None
 
 
-def relations_in(sql: str) -> frozenset[str]:
-    """The relations that a query names; none where it cannot be read."""
+def relations_in(sql: str) -> frozenset[str] | None:
+    """The relations that a query names, or None where it cannot be read."""
     try:
         trees = [tree for tree in sqlglot.parse(sql, read="duckdb") if tree]
     except sqlglot.errors.SqlglotError:
-        return frozenset()
+        return None
     tables = {t.name for tree in trees for t in tree.find_all(exp.Table)}
     return frozenset(tables - {c.alias for tree in trees for c in tree.find_all(exp.CTE)})

@@ -17,7 +17,18 @@ from pipeline.cli import app
 from pipeline.settings import Settings
 from tests.running import Up, foldlog
 
-WORDS = ["demo", "up", "send", "query", "status", "rebuild", "verify", "resubmit"]
+WORDS = [
+    "demo",
+    "up",
+    "send",
+    "query",
+    "history",
+    "status",
+    "rebuild",
+    "export",
+    "verify",
+    "resubmit",
+]
 ADD = {
     "type": "AddProduct",
     "command_id": "1",

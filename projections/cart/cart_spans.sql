@@ -1,10 +1,10 @@
--- The first and the last event of each cart, and the time between them.
+-- The first and the last event of each cart, and the seconds between them.
 SELECT
     aggregate_id AS cart_id,
     first(event_type ORDER BY version) AS first_event,
     last(event_type ORDER BY version) AS last_event,
     min(occurred_at) AS first_at,
     max(occurred_at) AS last_at,
-    max(occurred_at) - min(occurred_at) AS span
+    date_diff('second', min(occurred_at), max(occurred_at)) AS seconds
 FROM events
 GROUP BY aggregate_id

@@ -1,0 +1,87 @@
+"""Asking about any moment: the read models as of a time, built from the log into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from typing import Literal, TypeAlias
+
+import duckdb
+import pyarrow as pa
+
+from ingest.domain import Domain
+from ingest.errors import ReadModelFailed
+from pipeline.fold import Aggregate, FoldedRows
+from pipeline.log import Log
+from pipeline.recovery import Decoder, fold_rows, scan
+from pipeline.settings import Settings
+from projections.model import Folded, View, read_models, relations_in
+from projections.relations import Positions, quoted, rows_between
+from projections.tables import Tables
+from projections.upcast import upcast
+
+Time: TypeAlias = Literal["recorded_at", "occurred_at"]
+
+
+def as_of(
+    at: datetime,
+    *,
+    by: Time = "recorded_at",
+    query: str | None = None,
+    settings: Settings | None = None,
+) -> duckdb.DuckDBPyConnection:
+    """The read models from all rows of the log whose time `by` is `at` or earlier.
+
+    Only those that `query` names are built, or else all. A time without an offset is in UTC.
+    Raises `LogMismatch` where there is no log of the domain, and `ReadModelFailed` where events
+    without those that had occurred later do not make a history.
+    """
+    settings = settings or Settings()
+    domain = settings.load_domain()
+    log = Log.open(settings.events, domain=domain.name)
+    until = {p: log.next_position(p) for p in range(log.partitions)}
+    moment = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
+    condition = f"{by} <= TIMESTAMP {quoted(moment.isoformat(sep=' '))}"
+    rows = upcast(domain, rows_between(log, domain.stored_schema, {}, until))
+
+    db = duckdb.connect()
+    tables = Tables(db, domain, _named(domain, query))
+    tables.prepare(log.partitions)
+    tables.set_log(f"SELECT * FROM ({rows}) WHERE {condition}")
+    for model in tables.stored:
+        tables.create(model)
+        folded = isinstance(model, Folded)
+        states = {"states": _folded(domain, log, until, condition)} if folded else {}
+        with tables.seen(**states):
+            tables.apply([model], "SELECT * FROM live.log", "states")
+    tables.show()
+    return db
+
+
+def _named(domain: Domain, query: str | None) -> Collection[str] | None:
+    """The read models that a query needs; None for all, also where it cannot be read."""
+    found = None if query is None else relations_in(query)
+    if found is None:
+        return None
+    reads = {m.name: m.reads for m in read_models(domain) if isinstance(m, View)}
+    needed: set[str] = set()
+    waiting = set(found)
+    while waiting:
+        name = waiting.pop()
+        needed.add(name)
+        waiting |= reads.get(name, frozenset()) - needed
+    return needed
+
+
+def _folded(domain: Domain, log: Log, until: Positions, condition: str) -> pa.Table:
+    decoder = Decoder(domain)
+    aggregates: dict[str, Aggregate] = {}
+    try:
+        for rows in scan(domain, log, until, where=condition):
+            fold_rows(domain, decoder, aggregates, rows)
+    except (AssertionError, LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise ReadModelFailed(
+            f"{domain.folded} cannot be shown by that time: its events up to then, without earlier"
+            f" ones that occurred later, make no history ({error!r}); ask by recorded_at"
+        ) from None
+    return FoldedRows(domain).table(aggregates)

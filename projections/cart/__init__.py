@@ -1,0 +1,1 @@
+"""The shopping cart's read models, a .sql file each, and its typed queries."""
