@@ -24,9 +24,11 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeR
 from ingest.errors import FoldlogError
 from ingest.producer import Producer
 from pipeline.as_of import as_of as read_models_as_of
+from pipeline.compaction import compact as run_compact
 from pipeline.demo import as_table
 from pipeline.demo import demo as run_demo
 from pipeline.history import history as history_of
+from pipeline.log import Log
 from pipeline.rebuild import rebuild as run_rebuild
 from pipeline.resubmit import rejected_commands
 from pipeline.settings import Settings
@@ -348,6 +350,25 @@ def rebuild(
         )
     if not built:
         typer.echo("every read model is as its declaration says; name one to build it anew")
+
+
+@app.command(epilog="Example: `foldlog compact`")
+def compact(
+    kept: Annotated[
+        float, typer.Option("--kept-s", help="Seconds that compacted files stay for readers.")
+    ] = 30,
+    data: Data = None,
+    domain: DomainName = None,
+) -> None:
+    """Merge small files of the log into large ones; `foldlog up` does it as it goes."""
+    settings = _settings(data=data, domain=domain)
+    log = Log.open(settings.events, domain=settings.load_domain().name)
+    done = run_compact(settings, log, kept_s=kept)
+    files = sum(len(log.files(partition)) for partition in range(log.partitions))
+    typer.echo(
+        f"{done.merged:,} files became {done.into:,}, {done.removed:,} were removed;"
+        f" the log has {files:,}"
+    )
 
 
 @app.command(epilog="Example: `foldlog export && ls data/parquet`")

@@ -2,19 +2,22 @@
 
     events/log.json                                    partitions and domain, fixed for ever
     events/partition=3/00000000000000000120.parquet    the commit whose first position is 120
+    events/partition=3/00000000000000000000-00000000000000000119.parquet    compacted: both included
 
-A commit is written beside, fsynced, and linked to its name, which fails if that name exists; then
-the folder is fsynced. So a file is in the log whole or not at all, and of two writers only one gets
-a name.
+A file is written beside, fsynced, and linked to its name, which fails if that name exists; then the
+folder is fsynced. So a file is in the log whole or not at all, and of two writers only one gets a
+name. A reader takes the widest file for each position and passes over those that it covers, which
+are removed later; see `pipeline.compaction`.
 """
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,11 @@ FORMAT = 1
 
 PARTITIONS_DEFAULT = 4
 
+COMPACTING = ".compacting"
+"""Of a compacted file that is being written; a partition's writer leaves those alone."""
+
+ROW_GROUP = 131_072
+
 _DELTA = {
     "position": "DELTA_BINARY_PACKED",
     "stream_id": "DELTA_BYTE_ARRAY",
@@ -43,12 +51,16 @@ _UNLIKELY_TO_REPEAT = {"command_id", "payload"}
 MEND = "restore it from a backup, and check with `foldlog verify`"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class LogFile:
-    """One file and the first position in it."""
+    """One file, the first position in it, and where it is compacted the last one."""
 
     first: int
     path: Path
+    last: int | None = None
+
+    def covers(self, first: int) -> bool:
+        return self.last is not None and self.first <= first <= self.last
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +120,24 @@ class Log:
     def _partition_folder(self, partition: int) -> Path:
         return self.folder / f"partition={partition}"
 
+    def all_files(self, partition: int) -> list[LogFile]:
+        """Every file, those that others cover as well; of one first position the widest first."""
+        folder = self._partition_folder(partition)
+        found = []
+        for name in os.listdir(folder):
+            if name.endswith(".parquet"):
+                first, _, last = name.removesuffix(".parquet").partition("-")
+                found.append(LogFile(int(first), folder / name, int(last) if last else None))
+        return sorted(found, key=lambda f: (f.first, -1 if f.last is None else -f.last))
+
     def files(self, partition: int, first: int = 0) -> list[LogFile]:
-        """The files that hold the positions from `first` on, in order."""
-        names = os.listdir(self._partition_folder(partition))
-        found = sorted(
-            LogFile(int(name.removesuffix(".parquet")), self._partition_folder(partition) / name)
-            for name in names
-            if name.endswith(".parquet")
-        )  # fmt: skip
+        """The files that hold the positions from `first` on, in order, none twice."""
+        found: list[LogFile] = []
+        held = -1
+        for file in self.all_files(partition):
+            if file.first > held:
+                found.append(file)
+                held = file.first if file.last is None else file.last
         after = [i for i, file in enumerate(found) if file.first > first]
         start = (after[0] if after else len(found)) - 1
         return found[max(0, start) :]
@@ -172,24 +194,69 @@ class Log:
         try:
             _write_exclusively(folder / name, encoded(rows))
         except FileExistsError:
-            raise Superseded(
-                f"another writer has committed position {first} of partition {partition};"
-                " this one stops"
-            ) from None
+            raise _superseded(partition, first) from None
         except OSError as error:
             raise NoRoom(
                 f"cannot write {folder / name}: {error.strerror};"
                 " nothing is lost: make room, and start again"
             ) from None
+        # The name is free again once the commit that had it is compacted and removed.
+        if any(file.covers(first) for file in self.all_files(partition)):
+            (folder / name).unlink()
+            raise _superseded(partition, first)
 
-    def clear_unfinished(self, partition: int) -> None:
-        """Remove what a killed writer left beside the log. For a writer, at its start."""
-        for left in self._partition_folder(partition).glob("*.tmp"):
+    def append_compacted(self, partition: int, files: Sequence[LogFile]) -> LogFile:
+        """Write adjacent files once more, as one. Raises `LogDamaged` where they do not join."""
+        tables = []
+        expected = files[0].first
+        for file in files:
+            if file.first != expected:
+                raise LogDamaged(f"positions are missing before {file.path}; {MEND}")
+            tables.append(self.read_file(file))
+            expected += len(tables[-1])
+        rows = pa.concat_tables(tables, promote_options="default")
+        first, last = files[0].first, expected - 1
+        path = self._partition_folder(partition) / f"{first:020}-{last:020}.parquet"
+        with suppress(FileExistsError):  # it is the same: a compaction was killed after its link
+            _write_exclusively(path, encoded(rows, compacted=True), COMPACTING)
+        return LogFile(first, path, last)
+
+    def clear_unfinished(self, partition: int, suffix: str = ".tmp") -> None:
+        """Remove what a killed writer left beside the log. For that writer, at its start."""
+        for left in self._partition_folder(partition).glob(f"*{suffix}"):
             left.unlink()
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Files that are listed stay there until this ends: for whoever reads for long."""
+        with open(self.folder / "readers.lock", "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
 
-def encoded(rows: pa.Table) -> bytes:
-    """Encoded for size: a command id takes 20 of the 27 bytes that an event of the cart needs."""
+    @contextmanager
+    def removing(self) -> Iterator[bool]:
+        """Whether files may be removed now: nobody is `reading`."""
+        with open(self.folder / "readers.lock", "a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+
+def _superseded(partition: int, first: int) -> Superseded:
+    return Superseded(
+        f"another writer has committed position {first} of partition {partition}; this one stops"
+    )
+
+
+def encoded(rows: pa.Table, *, compacted: bool = False) -> bytes:
+    """Encoded for size: a command id takes 20 of the 27 bytes that an event of the cart needs.
+
+    Rows are in the order of time, so a reader of some time skips the other row groups by their
+    ranges; a reader of one aggregate skips those of compacted files by their Bloom filters.
+    """
     names = rows.schema.names
     buffer = io.BytesIO()
     options: dict[str, Any] = {
@@ -197,6 +264,8 @@ def encoded(rows: pa.Table) -> bytes:
         "compression_level": 1,
         "use_dictionary": [n for n in names if n not in _DELTA and n not in _UNLIKELY_TO_REPEAT],
         "column_encoding": {n: e for n, e in _DELTA.items() if n in ENVELOPE.names},
+        "row_group_size": ROW_GROUP,
+        "bloom_filter_options": {"aggregate_id": {"ndv": ROW_GROUP}} if compacted else None,
         "write_page_checksum": True,
         "store_schema": False,
     }
@@ -204,9 +273,9 @@ def encoded(rows: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def _write_exclusively(path: Path, content: bytes) -> None:
+def _write_exclusively(path: Path, content: bytes, suffix: str = ".tmp") -> None:
     """Durably make `path` with `content`. Raises `FileExistsError` where it exists."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f"{path.name}.{os.getpid()}{suffix}")
     try:
         with open(beside, "wb") as file:
             file.write(content)

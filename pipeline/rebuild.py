@@ -61,7 +61,7 @@ def rebuild(
     """
     domain = settings.load_domain()
     log = Log.open(settings.events, domain=domain.name)
-    with _alone(settings), tempfile.TemporaryDirectory() as folder:
+    with _alone(settings), log.reading(), tempfile.TemporaryDirectory() as folder:
         aside = settings.data / "rebuilding.duckdb"
         _remove(aside)
         until = {p: log.next_position(p) for p in range(log.partitions)}

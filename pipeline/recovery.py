@@ -114,11 +114,12 @@ def restore(domain: Domain, log: Log, number: int, dedupe_window: int) -> tuple[
     decoder = Decoder(domain)
     last_stream_id = "0-0"
     columns = decoder.columns_with("position", "stream_id", "command_id", "reason")
-    for rows in log.read(number, 0, columns):
-        fold_rows(domain, decoder, partition.aggregates, rows)
-        partition.remember(_outcomes(rows), dedupe_window)
-        partition.next_position = rows["position"][-1].as_py() + 1
-        last_stream_id = rows["stream_id"][-1].as_py()
+    with log.reading():
+        for rows in log.read(number, 0, columns):
+            fold_rows(domain, decoder, partition.aggregates, rows)
+            partition.remember(_outcomes(rows), dedupe_window)
+            partition.next_position = rows["position"][-1].as_py() + 1
+            last_stream_id = rows["stream_id"][-1].as_py()
     return partition, last_stream_id
 
 

@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     """The last commands of each partition whose ids are remembered."""
     publish_interval_ms: float = Field(500, ge=0)
     """At least this long between two publishes; longer when publishing takes long."""
+    compact_interval_s: float = Field(10, ge=0)
+    """How often small files of the log are compacted; 0 for never."""
+    compact_kept_s: float = Field(30, ge=0)
+    """How long compacted files stay for readers that have listed them."""
     export_interval_s: float = Field(600, ge=0)
     """How often read models are written as Parquet files, and once when stopping; 0 for never."""
     flush_rows_max: int = Field(200_000, ge=1)

@@ -20,6 +20,7 @@ from ingest.errors import DataInUse, FoldlogError
 from ingest.server import EmbeddedServer, die_with_parent
 from ingest.streams import connect, durability_warning, partitions_key
 from pipeline import worker
+from pipeline.compaction import Compactor
 from pipeline.log import Log
 from pipeline.settings import Settings
 from projections.export import Exporter
@@ -59,7 +60,10 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
         client.close()
         ready(url)
         exporter = Exporter(settings.published, settings.exported, settings.export_interval_s)
-        with exporter if settings.export_interval_s else nullcontext():
+        with (
+            exporter if settings.export_interval_s else nullcontext(),
+            Compactor(settings, log) if settings.compact_interval_s else nullcontext(),
+        ):
             _Group(settings.model_copy(update={"redis_url": url}), lock, stop).watch(server)
 
 

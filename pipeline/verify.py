@@ -39,6 +39,13 @@ def verify(settings: Settings, seen: Callable[[int, int], None]) -> Verified:
     """
     domain = settings.load_domain()
     log = Log.open(settings.events, domain=domain.name)
+    with log.reading():
+        return _verify(settings, domain, log, seen)
+
+
+def _verify(
+    settings: Settings, domain: Domain, log: Log, seen: Callable[[int, int], None]
+) -> Verified:
     files = [(p, file) for p in range(log.partitions) for file in log.files(p)]
     wrong: list[str] = []
     rows = 0

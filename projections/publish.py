@@ -30,12 +30,13 @@ class Publisher:
 
     @property
     def behind(self) -> bool:
-        """Whether readers do not see all that the writer has applied."""
+        """Whether readers do not see all that the writer has applied, or see files that go."""
         return self._published != self._writer.moment
 
     def publish(self) -> None:
-        """Replace the published file, unless it already holds these positions."""
-        if not self.behind:
+        """Replace the published file, unless it already shows this moment."""
+        moment = self._writer.moment
+        if self._published == moment:
             return
         started = time.monotonic()
         self._writer.publish_log()
@@ -51,6 +52,6 @@ class Publisher:
         crash.point("publish.to_rename")
         os.replace(beside, self._path)
         crash.point("publish.renamed")
-        self._published = self._writer.moment
+        self._published = moment
         now = time.monotonic()
         self.next_at = now + max(self._interval_s, (now - started) * (WRITER_SHARE - 1))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -29,12 +30,16 @@ class LogFile(Protocol):
 
 
 class LogFiles(Protocol):
-    """What the read side needs of the log: which files hold a partition, and where it ends."""
+    """What the read side needs of the log: which files hold a partition, and where it ends.
+
+    Files that are listed while `reading` stay there until that ends.
+    """
 
     @property
     def partitions(self) -> int: ...
     def files(self, partition: int, first: int = 0) -> Sequence[LogFile]: ...
     def next_position(self, partition: int) -> int: ...
+    def reading(self) -> AbstractContextManager[None]: ...
 
 
 Positions = Mapping[int, int]
@@ -84,27 +89,35 @@ def with_relations(schema: pa.Schema, log: str, query: str) -> str:
     return f"WITH {', '.join(parts)} {query}"
 
 
+def files_between(log: LogFiles, since: Positions, until: Positions) -> dict[int, list[str]]:
+    """Partition → the files that hold its positions from `since` up to, not including, `until`."""
+    return {
+        partition: [
+            os.path.abspath(f.path)
+            for f in log.files(partition, since.get(partition, 0))
+            if f.first < end
+        ]
+        for partition, end in until.items()
+        if since.get(partition, 0) < end
+    }
+
+
 def rows_between(log: LogFiles, schema: pa.Schema, since: Positions, until: Positions) -> str:
     """SQL for the log's rows from `since` up to but not including `until`, read from its files.
 
     `schema` names every column that some file may have; files that lack one show NULL for it.
     """
-    paths: list[str] = []
-    oldest: list[str] = []
-    ranges: list[str] = []
-    for partition, end in until.items():
-        start = since.get(partition, 0)
-        if start >= end:
-            continue
-        found = [os.path.abspath(f.path) for f in log.files(partition, start) if f.first < end]
-        paths += found
-        oldest += found[:1]
-        ranges.append(f"(partition = {partition} AND position >= {start} AND position < {end})")
-    if not paths:
+    found = files_between(log, since, until)
+    if not any(found.values()):
         return empty_rows(schema)
-    files = ", ".join(quoted(path) for path in paths)
+    ranges = [
+        f"(partition = {partition} AND position >= {since.get(partition, 0)}"
+        f" AND position < {until[partition]})"
+        for partition in found
+    ]
+    files = ", ".join(quoted(path) for paths in found.values() for path in paths)
     source = f"read_parquet([{files}], hive_partitioning = false)"
-    if any(_columns(first) != tuple(schema.names) for first in oldest):
+    if any(_columns(paths[0]) != tuple(schema.names) for paths in found.values() if paths):
         source = (
             f"({empty_rows(schema)} UNION ALL BY NAME SELECT * FROM"
             f" read_parquet([{files}], hive_partitioning = false, union_by_name = true))"

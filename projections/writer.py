@@ -23,7 +23,7 @@ from ingest import crash
 from ingest.domain import Domain
 from ingest.errors import DataInUse, ReadModelFailed, ReadModelInvalid
 from projections.model import Folded
-from projections.relations import LogFiles, Positions, quoted, rows_between
+from projections.relations import LogFiles, Positions, files_between, quoted, rows_between
 from projections.select import refused
 from projections.tables import Stored, Tables
 from projections.upcast import upcast
@@ -93,9 +93,9 @@ class Writer:
         self.positions = self._tables.positions()
 
     @property
-    def moment(self) -> tuple[int, dict[int, int]]:
-        """Equal only while every read model holds the same rows."""
-        return self._adopted, dict(self.positions)
+    def moment(self) -> tuple[int, dict[int, int], list[str]]:
+        """Equal only while every read model holds the same rows, and the log the same files."""
+        return self._adopted, dict(self.positions), self._files()
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         """The file, or a new one in its place if it cannot be opened."""
@@ -242,11 +242,12 @@ class Writer:
 
     def _apply_range(self, models: Sequence[Stored], since: Positions, until: Positions) -> None:
         """Apply rows of the log itself."""
-        log = self._rows_between(since, until)
-        folded = any(isinstance(model, Folded) for model in models)
-        refolded = {"refolded": self._refold(since, until)} if folded else {}
-        with self._tables.seen(**refolded):
-            self._tables.apply(models, log, "refolded")
+        with self._log.reading():
+            log = self._rows_between(since, until)
+            folded = any(isinstance(model, Folded) for model in models)
+            refolded = {"refolded": self._refold(since, until)} if folded else {}
+            with self._tables.seen(**refolded):
+                self._tables.apply(models, log, "refolded")
 
     def _rows_between(self, since: Positions, until: Positions) -> str:
         schema = self._domain.stored_schema
@@ -255,8 +256,11 @@ class Writer:
     def publish_log(self) -> None:
         """Point the relations at the log's files that hold exactly the positions applied."""
         log = self._rows_between({}, self.positions)
+        self._transaction(lambda: self._tables.set_log(log, self._files()))
 
-        self._transaction(lambda: self._tables.set_log(log))
+    def _files(self) -> list[str]:
+        found = files_between(self._log, {}, self.positions)
+        return [path for paths in found.values() for path in paths]
 
     def checkpoint(self) -> None:
         """Everything applied is in the file itself, and nothing in a WAL beside it."""

@@ -18,17 +18,9 @@ from pipeline.settings import Settings
 from tests.running import Up, foldlog
 
 WORDS = [
-    "demo",
-    "up",
-    "send",
-    "query",
-    "history",
-    "status",
-    "rebuild",
-    "export",
-    "verify",
+    "demo", "up", "send", "query", "history", "status", "rebuild", "compact", "export", "verify",
     "resubmit",
-]
+]  # fmt: skip
 ADD = {
     "type": "AddProduct",
     "command_id": "1",

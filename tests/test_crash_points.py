@@ -26,8 +26,9 @@ MODULES = [p for room in ("ingest", "projections", "pipeline") for p in (ROOT / 
 NAMED = re.compile(r'crash\.point\("([\w.]+)"\)')
 POINTS = sorted(
     {name for path in MODULES for name in NAMED.findall(path.read_text())}
-    # Of other processes; see test_rebuild.py and test_export.py.
+    # Of other processes; see test_rebuild.py, test_export.py and test_compaction.py.
     - {"rebuild.to_rename", "rebuild.renamed", "export.to_rename", "export.renamed"}
+    - {"compact.to_remove", "compact.removed"}
 )
 
 STEPS = re.compile(
