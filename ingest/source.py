@@ -18,6 +18,8 @@ class Stop:
 
     requested: bool = False
     error: BaseException | None = None
+    at_end: Callable[[], None] = lambda: None
+    """Called when everything has been handled."""
 
     def failed(self, error: BaseException) -> None:
         self.error = error

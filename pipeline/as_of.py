@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from ingest.domain import Domain
 from ingest.errors import ReadModelFailed
-from pipeline.fold import Aggregate, FoldedRows
+from pipeline.aggregates import Aggregate
+from pipeline.fold import FoldedRows
 from pipeline.log import Log
 from pipeline.recovery import Decoder, fold_rows, scan
 from pipeline.settings import Settings

@@ -15,6 +15,7 @@ from pipeline.log import Log
 from pipeline.recovery import Refold, rejoin_redis, restore
 from pipeline.settings import Settings
 from pipeline.sinks import ReadModels, Replies
+from pipeline.snapshot import Snapshots
 from projections.live import Live
 from projections.publish import Publisher
 from projections.writer import Commit, Writer
@@ -26,10 +27,19 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
     log = Log.open(settings.events, domain=domain.name)
     owned: dict[int, Partition] = {}
     fold = Fold(domain, partitions=log.partitions, payload_bytes_max=settings.payload_bytes_max)
+    snapshots = Snapshots(
+        settings.data / "snapshots",
+        domain,
+        rows=settings.snapshot_rows,
+        in_memory=settings.aggregates_in_memory // log.partitions,
+        window=settings.dedupe_window,
+    )
+    stop.at_end = snapshots.close
     url = settings.reachable_redis
 
     def open_reader(number: int) -> StreamReader:
-        owned[number], last_id = restore(domain, log, number, settings.dedupe_window)
+        snapshot = snapshots.open(number)
+        owned[number], last_id = restore(domain, log, number, settings.dedupe_window, snapshot)
         stream = command_stream(domain.name, number)
         return StreamReader(
             url,
@@ -49,6 +59,11 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
     def commit(decided: Decided) -> Decided:
         if len(decided.rows):
             log.append(decided.partition, decided.first, decided.rows)
+            end, stream_id = (
+                decided.first + len(decided.rows),
+                decided.rows["stream_id"][-1].as_py(),
+            )
+            snapshots.committed(owned[decided.partition], end, stream_id)
         return decided
 
     def keep_live() -> Live:

@@ -33,9 +33,7 @@ from ingest.schema import (
 )
 from ingest.source import Batch
 from ingest.streams import command_stream, reply_prefix
-
-Aggregate: TypeAlias = tuple[Any, int]
-"""State and version."""
+from pipeline.aggregates import Aggregate, Aggregates
 
 First: TypeAlias = tuple[int, Kind, str | None]
 """The first outcome of a command id: position, kind, reason."""
@@ -63,7 +61,7 @@ class Partition:
 
     number: int
     next_position: int = 0
-    aggregates: dict[str, Aggregate] = field(default_factory=dict)
+    aggregates: Aggregates = field(default_factory=Aggregates)
     outcomes: dict[str, First] = field(default_factory=dict)
     """The dedupe window, oldest first."""
 
@@ -156,7 +154,7 @@ class Fold:
             return self._decide(partition, batch, check=True)
 
     def _decide(self, partition: Partition, batch: Batch, *, check: bool) -> Decided:
-        known, remembered = partition.aggregates, partition.outcomes
+        known, remembered = partition.aggregates.get, partition.outcomes
         unseen: Aggregate = self._domain.decider.initial, 0
         changed: dict[str, Aggregate] = {}
         outcomes: dict[str, First] = {}
@@ -189,7 +187,7 @@ class Fold:
                         # Past pydantic's __setattr__, which costs as much as the validation.
                         command.__dict__["occurred_at"] = recorded_at
                     aggregate_id = getattr(command, self._id_field)
-                    aggregate = changed.get(aggregate_id) or known.get(aggregate_id) or unseen
+                    aggregate = changed.get(aggregate_id) or known(aggregate_id) or unseen
                     try:
                         new, aggregate = self._events(aggregate, command, stream_id, recorded_us)
                         if check:
@@ -232,13 +230,12 @@ class Fold:
         command = self._read(payload)
         if isinstance(command, Command):
             aggregate_id = getattr(command, self._id_field)
-            if aggregate_id not in partition.aggregates:
-                right = partition_of(aggregate_id, self._partitions)
-                if right != partition.number:
-                    command = self._unreadable(
-                        command,
-                        f"{aggregate_id} belongs in {command_stream(self._domain.name, right)}",
-                    )
+            right = partition_of(aggregate_id, self._partitions)
+            if right != partition.number:
+                command = self._unreadable(
+                    command,
+                    f"{aggregate_id} belongs in {command_stream(self._domain.name, right)}",
+                )
         if command.reply_to is not None and not command.reply_to.startswith(self._reply_prefix):
             refused = self._unreadable(command, f"reply_to: begin it with {self._reply_prefix}")
             command = replace(refused, reply_to=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any
@@ -17,8 +18,10 @@ from ingest.errors import LogMismatch
 from ingest.outcome import Kind
 from ingest.schema import OUTCOME_TYPES
 from ingest.streams import command_stream, partitions_key, rejoin, repairs_key
-from pipeline.fold import EVENT_TYPE_OF_OUTCOME, Aggregate, First, FoldedRows, Partition
+from pipeline.aggregates import Aggregate, Aggregates
+from pipeline.fold import EVENT_TYPE_OF_OUTCOME, First, FoldedRows, Partition
 from pipeline.log import Log
+from pipeline.snapshot import Snapshot
 from projections.relations import Positions, named, rows_between, with_relations
 from projections.upcast import upcast, upcast_table
 
@@ -96,30 +99,62 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
 
 
 def fold_rows(
-    domain: Domain, decoder: Decoder, aggregates: dict[str, Aggregate], rows: pa.Table
+    domain: Domain, decoder: Decoder, aggregates: dict[str, Aggregate] | Aggregates, rows: pa.Table
 ) -> None:
     """Evolve `aggregates` by the events among `rows`."""
     evolve, initial = domain.decider.evolve, domain.decider.initial
     ids, versions = rows["aggregate_id"].to_pylist(), rows["version"].to_pylist()
     for event, aggregate_id, version in zip(decoder.events(rows), ids, versions, strict=True):
         if event is not None:
-            state = aggregates[aggregate_id][0] if aggregate_id in aggregates else initial
-            aggregates[aggregate_id] = evolve(state, event), version
+            found = aggregates.get(aggregate_id)
+            aggregates[aggregate_id] = evolve(found[0] if found else initial, event), version
 
 
-def restore(domain: Domain, log: Log, number: int, dedupe_window: int) -> tuple[Partition, str]:
-    """A partition's writer as it was after its last commit, and the stream id to read after."""
+def restore(
+    domain: Domain, log: Log, number: int, dedupe_window: int, snapshot: Snapshot | None = None
+) -> tuple[Partition, str]:
+    """A partition's writer as it was after its last commit, and the stream id to read after.
+
+    From the snapshot and what the log has above it; from the log alone where that is of no use.
+    """
     log.clear_unfinished(number)
-    partition = Partition(number)
+    with log.reading():
+        if snapshot is not None:
+            try:
+                if not _is_of(snapshot, log, number):
+                    snapshot.discard()
+                return _restore(domain, log, number, dedupe_window, snapshot)
+            except sqlite3.DatabaseError as error:
+                logger.warning("the snapshot of partition %s is of no use (%s)", number, error)
+                snapshot.discard()
+        return _restore(domain, log, number, dedupe_window, snapshot)
+
+
+def _is_of(snapshot: Snapshot, log: Log, number: int) -> bool:
+    """Whether the log has the snapshot's last row, and so is the one that it was made from."""
+    if not snapshot.position:
+        return True
+    last = snapshot.position - 1
+    rows = next(iter(log.read(number, last, ["position", "stream_id"])), None)
+    found = rows is not None and rows.slice(0, 1).to_pylist()
+    return found == [{"position": last, "stream_id": snapshot.command}]
+
+
+def _restore(
+    domain: Domain, log: Log, number: int, dedupe_window: int, snapshot: Snapshot | None
+) -> tuple[Partition, str]:
+    partition = Partition(number, aggregates=Aggregates(snapshot))
     decoder = Decoder(domain)
     last_stream_id = "0-0"
+    if snapshot is not None and snapshot.position:
+        partition.next_position, last_stream_id = snapshot.position, snapshot.command
+        partition.remember(snapshot.outcomes(), dedupe_window)
     columns = decoder.columns_with("position", "stream_id", "command_id", "reason")
-    with log.reading():
-        for rows in log.read(number, 0, columns):
-            fold_rows(domain, decoder, partition.aggregates, rows)
-            partition.remember(_outcomes(rows), dedupe_window)
-            partition.next_position = rows["position"][-1].as_py() + 1
-            last_stream_id = rows["stream_id"][-1].as_py()
+    for rows in log.read(number, partition.next_position, columns):
+        fold_rows(domain, decoder, partition.aggregates, rows)
+        partition.remember(_outcomes(rows), dedupe_window)
+        partition.next_position = rows["position"][-1].as_py() + 1
+        last_stream_id = rows["stream_id"][-1].as_py()
     return partition, last_stream_id
 
 

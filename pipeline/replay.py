@@ -24,7 +24,8 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from ingest.domain import Domain
 from ingest.errors import FoldlogError
 from ingest.server import die_with_parent
-from pipeline.fold import Aggregate, FoldedRows
+from pipeline.aggregates import Aggregate
+from pipeline.fold import FoldedRows
 from pipeline.log import Log
 from pipeline.recovery import Decoder, fold_rows, scan
 from pipeline.settings import Settings

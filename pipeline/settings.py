@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     """The last commands of each partition whose ids are remembered."""
     publish_interval_ms: float = Field(500, ge=0)
     """At least this long between two publishes; longer when publishing takes long."""
+    snapshot_rows: int = Field(250_000, ge=1)
+    """Rows of a partition's log from one snapshot of its aggregates to the next."""
+    aggregates_in_memory: int = Field(400_000, ge=0)
+    """That many of all partitions stay in memory, and those that changed since a snapshot."""
     compact_interval_s: float = Field(10, ge=0)
     """How often small files of the log are compacted; 0 for never."""
     compact_kept_s: float = Field(30, ge=0)

@@ -15,8 +15,6 @@ from ingest.streams import LOST, command_stream, entries_after, open_client, rep
 from pipeline.log import Log
 from pipeline.settings import Settings
 
-_TURNED_DOWN = pa.array([REJECTED, UNREADABLE])
-
 
 @dataclass(frozen=True, slots=True)
 class PartitionStatus:
@@ -99,6 +97,6 @@ class Tally:
         for partition, first in self._next.items():
             for rows in self._log.read(partition, first, ["position", "stream_id", "event_type"]):
                 self.commands += pc.count_distinct(rows["stream_id"]).as_py()
-                turned_down = pc.is_in(rows["event_type"], _TURNED_DOWN)
+                turned_down = pc.is_in(rows["event_type"], pa.array([REJECTED, UNREADABLE]))
                 self.rejected += pc.sum(turned_down).as_py()
                 self._next[partition] = rows["position"][-1].as_py() + 1

@@ -65,6 +65,7 @@ def run(make: Callable[[Stop], Dataflow], process: int, addresses: list[str]) ->
             cli_main(make(stop), epoch_interval=EPOCH)
         if stop.error is not None:
             raise stop.error
+        stop.at_end()
     except Exception as error:
         told = _told(error)
         if told is None:

@@ -103,6 +103,8 @@ def test_a_process_that_dies_at_this_point_loses_nothing_and_doubles_nothing(
             producer.send_many(commands)
     if point.startswith("aside"):
         (settings.data / "writer.duckdb").write_bytes(b"no database" * 1000)
+    if point.startswith("snapshot"):
+        settings = settings.model_copy(update={"snapshot_rows": 300, "aggregates_in_memory": 40})
 
     if point.startswith("create"):
         died = foldlog(settings, "up", environment={crash.VARIABLE: point})

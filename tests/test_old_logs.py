@@ -47,7 +47,7 @@ def varied(**changes: Any) -> Domain:
 
 def test_a_log_of_an_older_schema_folds_and_goes_on(old_log: Path) -> None:
     pipeline = InProcess(old_log, now, partitions=1)
-    ((state, version),) = pipeline.partitions[0].aggregates.values()
+    state, version = pipeline.partitions[0].aggregates.get("a") or (None, 0)
     assert (state.sales, state.takings, state.channels, version) == (3, 125 + 10 + 1999, "www", 3)
     (row,) = pipeline.run(0, sell(5, cents=7, channel="shop"))
     assert (row["schema_version"], row["version"], row["name"]) == (3, 4, "TEA")

@@ -1,0 +1,269 @@
+"""Snapshots: what a partition's writer remembers, so that a restart reads one and the log's tail.
+
+    snapshots/3.sqlite    partition 3: aggregates by id, the dedupe window, and up to where
+
+A snapshot is a cache: one that is damaged, of other code or of another log is thrown away, and the
+log is folded. It is also where aggregates wait that are not in memory; see `pipeline.aggregates`.
+SQLite does the rest: it finds a row among millions, writes only what changed, and keeps a moment
+whole through a kill.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import sqlite3
+import sys
+import sysconfig
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from hashlib import sha256
+from itertools import takewhile
+from pathlib import Path
+from types import ModuleType
+from zlib import crc32
+
+from ingest import crash
+from ingest.domain import Domain
+from ingest.errors import NoRoom
+from pipeline.aggregates import Aggregate
+from pipeline.fold import First, Partition
+
+logger = logging.getLogger("foldlog")
+
+FORMAT = "1"
+
+TABLES = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
+CREATE TABLE IF NOT EXISTS about
+    (code TEXT, position INTEGER, command TEXT, aggregates INTEGER);
+CREATE TABLE IF NOT EXISTS aggregates
+    (id TEXT PRIMARY KEY, version INTEGER, state BLOB, checksum INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS outcomes
+    (position INTEGER PRIMARY KEY, command_id TEXT, kind TEXT, reason TEXT, checksum INTEGER);
+"""
+
+
+class Damaged(sqlite3.DatabaseError):
+    """A row's checksum is wrong."""
+
+
+class Snapshot:
+    """One partition's file. Its position is 0 where there is nothing that can be used."""
+
+    def __init__(self, path: Path, code: str) -> None:
+        """Raises `NoRoom` where no file can be written."""
+        self.position = 0
+        self.command = ""
+        """Stream id of the last row before `position`, which tells one log from another."""
+        self._path = path
+        self._code = code
+        try:
+            try:
+                self._open()
+            except sqlite3.DatabaseError:
+                self.discard()
+        except (sqlite3.Error, OSError) as error:
+            raise NoRoom(
+                f"cannot write {path}: {error}; nothing is lost: make room, and start again"
+            ) from None
+
+    def _open(self) -> None:
+        self._db = sqlite3.connect(self._path, check_same_thread=False)
+        self._reading = self._db
+        self._db.executescript(TABLES)
+        self._reading = sqlite3.connect(self._path)
+        found = self._db.execute("SELECT * FROM about").fetchone()
+        if found:
+            code, self.position, self.command, aggregates = found
+            # One that is not there would be taken for one that never was.
+            if code != self._code or aggregates != self._count():
+                self.discard()
+
+    def _count(self) -> int:
+        (count,) = self._db.execute("SELECT count(*) FROM aggregates").fetchone()
+        return int(count)
+
+    def discard(self) -> None:
+        """Throw it away, and begin an empty one."""
+        self.close()
+        for path in (self._path, *self._path.parent.glob(f"{self._path.name}-*")):
+            path.unlink(missing_ok=True)
+        self.position, self.command = 0, ""
+        self._open()
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self._reading.close()
+            self._db.close()
+
+    def load(self, aggregate_id: str) -> Aggregate | None:
+        """Raises `sqlite3.DatabaseError` where the file is damaged; it is thrown away then."""
+        try:
+            found = self._reading.execute(
+                "SELECT version, state, checksum FROM aggregates WHERE id = ?", [aggregate_id]
+            ).fetchone()
+            if found is None:
+                return None
+            version, state, checksum = found
+            if crc32(state, version) != checksum:
+                raise Damaged(f"{self._path}: the state of {aggregate_id} is damaged")
+        except sqlite3.DatabaseError:
+            self.discard()
+            raise
+        return pickle.loads(state), version
+
+    def outcomes(self) -> dict[str, First]:
+        """The dedupe window, oldest first. Raises `sqlite3.DatabaseError` where it is damaged."""
+        found: dict[str, First] = {}
+        rows = self._db.execute(
+            "SELECT position, command_id, kind, reason, checksum FROM outcomes ORDER BY position"
+        )
+        for position, command_id, kind, reason, checksum in rows:
+            first: First = position, kind, reason
+            if _checksum(command_id, first) != checksum:
+                raise Damaged(f"{self._path}: the outcome of {command_id} is damaged")
+            found[command_id] = first
+        return found
+
+    def write(
+        self,
+        position: int,
+        command: str,
+        aggregates: dict[str, Aggregate],
+        outcomes: Iterable[tuple[str, First]],
+        window: int,
+    ) -> None:
+        """Move on to `position`: what changed since the last one, in one transaction.
+
+        Raises `sqlite3.Error` where it cannot be written, and where another writer has moved on.
+        """
+        states = ((i, v, pickle.dumps(s, 5)) for i, (s, v) in aggregates.items())
+        rows = ((i, version, state, crc32(state, version)) for i, version, state in states)
+        firsts = ((first[0], i, *first[1:], _checksum(i, first)) for i, first in outcomes)
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            (held,) = self._db.execute("SELECT max(position) FROM about").fetchone()
+            if (held or 0) != self.position:
+                raise sqlite3.IntegrityError("another writer has taken one")
+            self._db.executemany("INSERT OR REPLACE INTO aggregates VALUES (?, ?, ?, ?)", rows)
+            self._db.executemany("INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?)", firsts)
+            self._db.execute(
+                "DELETE FROM outcomes WHERE position <"
+                " (SELECT min(position) FROM"
+                " (SELECT position FROM outcomes ORDER BY position DESC LIMIT ?))",
+                [window],
+            )
+            self._db.execute("DELETE FROM about")
+            about = [self._code, position, command, self._count()]
+            self._db.execute("INSERT INTO about VALUES (?, ?, ?, ?)", about)
+            crash.point("snapshot.to_commit")
+        crash.point("snapshot.committed")
+        self.position, self.command = position, command
+
+
+def _checksum(command_id: str, first: First) -> int:
+    return crc32(repr((command_id, first)).encode())
+
+
+class Snapshots:
+    """Takes a process' snapshots, one at a time, in a thread of its own."""
+
+    def __init__(self, folder: Path, domain: Domain, *, rows: int, in_memory: int, window: int):
+        """A snapshot is due after `rows` more rows; then `in_memory` aggregates stay."""
+        self._folder = folder
+        self._code = code_of(domain)
+        self._rows = rows
+        self._in_memory = in_memory
+        self._window = window
+        self._open: dict[int, Snapshot] = {}
+        self._partitions: dict[int, tuple[Partition, str]] = {}
+        self._writing: tuple[Partition, dict[str, Aggregate], Future[None]] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
+        folder.mkdir(exist_ok=True)
+
+    def open(self, number: int) -> Snapshot:
+        self._open[number] = Snapshot(self._folder / f"{number}.sqlite", self._code)
+        return self._open[number]
+
+    def committed(self, partition: Partition, end: int, stream_id: str) -> None:
+        """The log holds the partition's rows below `end`; perhaps it is time for a snapshot."""
+        if end != partition.next_position:
+            return  # the next batch is decided already, and not committed
+        self._partitions[partition.number] = partition, stream_id
+        self._settle(wait=False)
+        if self._writing is None and end - self._open[partition.number].position >= self._rows:
+            self._take(partition, stream_id)
+
+    def _take(self, partition: Partition, stream_id: str) -> None:
+        snapshot = self._open[partition.number]
+        changed = partition.aggregates.take_changed()
+        recent = [*takewhile(lambda o: o[1][0] >= snapshot.position,
+                             reversed(partition.outcomes.items()))]  # fmt: skip
+        end = partition.next_position
+
+        written = self._thread.submit(snapshot.write, end, stream_id, changed, recent, self._window)
+        self._writing = partition, changed, written
+
+    def _settle(self, *, wait: bool) -> None:
+        """See how the one that is being written went."""
+        if self._writing is None or not (wait or self._writing[2].done()):
+            return
+        partition, changed, written = self._writing
+        self._writing = None
+        try:
+            written.result()
+        except sqlite3.Error as error:
+            partition.aggregates.put_back(changed)
+            logger.warning(
+                "no snapshot of partition %s (%s); the next start folds more of the log",
+                partition.number, error,
+            )  # fmt: skip
+        else:
+            partition.aggregates.forget(self._in_memory)
+
+    def close(self) -> None:
+        """Take the last ones: what is committed, and not in a snapshot yet."""
+        self._settle(wait=True)
+        for partition, stream_id in self._partitions.values():
+            snapshot = self._open[partition.number]
+            if partition.next_position > snapshot.position:
+                self._take(partition, stream_id)
+                self._settle(wait=True)
+        self._thread.shutdown()
+        for snapshot in self._open.values():
+            snapshot.close()
+
+
+def code_of(domain: Domain) -> str:
+    """A digest of the code that a state depends on: the domain's modules, and ours.
+
+    All that the domain's modules import, directly or not, but installed packages.
+    """
+    rules = domain.decider
+    names = {getattr(f, "__module__", "") for f in (rules.decide, rules.evolve, domain.row)}
+    waiting = [*names, type(rules.initial).__module__, __name__]
+    installed = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+    seen: dict[str, bytes] = {}
+    while waiting:
+        name = waiting.pop()
+        module = sys.modules.get(name)
+        path = getattr(module, "__file__", None)
+        if name in seen or module is None or not path:
+            continue
+        ours = name.partition(".")[0] in (__name__.partition(".")[0], "ingest")
+        if path.startswith(installed) and not ours:
+            continue
+        seen[name] = Path(path).read_bytes()
+        waiting += [_module_of(value) for value in vars(module).values()]
+    digest = sha256(FORMAT.encode())
+    for name in sorted(seen):
+        digest.update(name.encode() + b"\0" + seen[name] + b"\0")
+    return digest.hexdigest()
+
+
+def _module_of(value: object) -> str:
+    found = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "")
+    return found if isinstance(found, str) else ""

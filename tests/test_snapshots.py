@@ -1,0 +1,225 @@
+"""A snapshot is a cache: a restart that reads one is like a restart that does not, only shorter."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as given_settings
+from hypothesis import strategies as st
+
+from ingest.cart import cart
+from pipeline.aggregates import Aggregate, Aggregates
+from pipeline.fold import Partition
+from pipeline.log import Log
+from pipeline.recovery import restore
+from pipeline.settings import Settings
+from pipeline.snapshot import Snapshot, Snapshots, code_of
+from tests.domains.bank import bank
+from tests.running import DEDUPE_WINDOW, InProcess, Up, entry, foldlog
+from tests.shopping import check, shopping
+
+
+class WithSnapshots(InProcess):
+    """One partition of a pipeline that takes a snapshot after every `rows` rows."""
+
+    def __init__(self, folder: Path, rows: int = 20, in_memory: int = 5) -> None:
+        self._taken = {"rows": rows, "in_memory": in_memory, "window": DEDUPE_WINDOW}
+        super().__init__(folder, partitions=1)
+
+    def restart(self) -> None:
+        self.snapshots = Snapshots(self.folder / "snapshots", self.domain, **self._taken)
+        snapshot = self.snapshots.open(0)
+        self.resumed_at = snapshot.position
+        self.partitions = [restore(self.domain, self.log, 0, DEDUPE_WINDOW, snapshot)[0]]
+
+    def handle(self, commands: list[dict[str, Any]], first: int = 0) -> None:
+        decided = self.decide(0, [entry(first + i, c) for i, c in enumerate(commands)])
+        if len(decided.rows):
+            end = decided.first + len(decided.rows)
+            stream_id = decided.rows["stream_id"][-1].as_py()
+            self.snapshots.committed(self.partitions[0], end, stream_id)
+
+    def remembered(self) -> tuple[dict[str, Aggregate | None], dict[str, Any], int]:
+        """Everything that a writer knows, cold aggregates too."""
+        (partition,) = self.partitions
+        ids = sorted({i for i in self.rows()["aggregate_id"].to_pylist() if i})
+        states = {i: partition.aggregates.get(i) for i in ids}
+        return states, partition.outcomes, partition.next_position
+
+
+def folded(pipeline: InProcess) -> tuple[dict[str, Aggregate | None], dict[str, Any], int]:
+    """The same from the log alone."""
+    partition, _ = restore(pipeline.domain, pipeline.log, 0, DEDUPE_WINDOW)
+    ids = sorted({i for i in pipeline.rows()["aggregate_id"].to_pylist() if i})
+    return (
+        {i: partition.aggregates.get(i) for i in ids},
+        partition.outcomes,
+        partition.next_position,
+    )
+
+
+@given_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.integers(0, 1000),
+    st.lists(
+        st.tuples(st.integers(1, 40), st.sampled_from(["go on", "stop", "kill"])), max_size=12
+    ),
+)
+def test_any_restarts_remember_what_the_log_says(seed: int, cuts: list[tuple[int, str]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        pipeline = WithSnapshots(Path(name))
+        commands = shopping(300, seed)
+        at = 0
+        for count, then in cuts:
+            pipeline.handle(commands[at : at + count], at)
+            at += count
+            if then == "stop":
+                pipeline.snapshots.close()
+                pipeline.restart()
+                assert pipeline.resumed_at == pipeline.partitions[0].next_position
+            if then == "kill":
+                pipeline.snapshots._settle(wait=True)
+                pipeline.restart()
+        pipeline.handle(commands[at:], at)
+        assert pipeline.remembered() == folded(pipeline)
+
+
+def taken(folder: Path) -> WithSnapshots:
+    """A pipeline that has stopped with a snapshot, and then committed a little more."""
+    pipeline = WithSnapshots(folder)
+    commands = shopping(300)
+    for at in range(0, 200, 20):
+        pipeline.handle(commands[at : at + 20], at)
+    pipeline.snapshots.close()
+    pipeline.restart()
+    assert pipeline.resumed_at > 100
+    pipeline.handle(commands[200:210], 200)
+    return pipeline
+
+
+def test_aggregates_that_are_not_touched_leave_memory_and_come_back(tmp_path: Path) -> None:
+    pipeline = taken(tmp_path)
+    known = pipeline.partitions[0].aggregates
+    assert len(known) < 15 < len(folded(pipeline)[0])
+    assert pipeline.remembered() == folded(pipeline)
+
+
+@pytest.mark.parametrize("damage", ["cut", "garbage", "state", "outcome", "no table"])
+def test_a_damaged_snapshot_is_thrown_away_and_the_log_is_folded(
+    tmp_path: Path, damage: str
+) -> None:
+    pipeline = taken(tmp_path)
+    pipeline.snapshots.close()
+    path = tmp_path / "snapshots" / "0.sqlite"
+    if damage in ("cut", "garbage"):
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2] if damage == "cut" else b"x" * len(content))
+    else:
+        with sqlite3.connect(path) as db:
+            db.execute({
+                "state": "UPDATE aggregates SET state = replace(state, x'01', x'02')",
+                "outcome": "UPDATE outcomes SET kind = 'accepted'",
+                "no table": "DROP TABLE aggregates",
+            }[damage])  # fmt: skip
+    try:
+        pipeline.restart()
+        remembered = pipeline.remembered()
+    except sqlite3.DatabaseError:  # found when an aggregate was touched: the process ends
+        pipeline.restart()
+        assert pipeline.resumed_at == 0
+        remembered = pipeline.remembered()
+    assert remembered == folded(pipeline)
+
+
+def test_a_snapshot_of_another_log_or_of_other_code_is_of_no_use(tmp_path: Path) -> None:
+    pipeline = taken(tmp_path)
+    pipeline.snapshots.close()
+    path = tmp_path / "snapshots" / "0.sqlite"
+    assert Snapshot(path, pipeline.snapshots._code).position > 200
+    other = WithSnapshots(tmp_path / "other")
+    for at in range(0, 300, 20):
+        other.handle(shopping(300, seed=1)[at : at + 20], 1_000 + at)
+    other.snapshots.close()
+    (tmp_path / "other" / "snapshots" / "0.sqlite").write_bytes(path.read_bytes())
+    other.restart()
+    assert other.remembered() == folded(other)
+
+    shorter = max(pipeline.log.files(0), key=lambda file: file.first).path
+    shorter.unlink()
+    pipeline.restart()
+    assert pipeline.remembered() == folded(pipeline)
+    pipeline.snapshots.close()
+    assert Snapshot(path, "of other code").position == 0
+
+
+def test_a_writer_that_slept_does_not_write_over_a_later_snapshot(tmp_path: Path) -> None:
+    path = tmp_path / "snapshots" / "0.sqlite"
+    path.parent.mkdir()
+    sleeper, awake = Snapshot(path, "code"), Snapshot(path, "code")
+    awake.write(10, "5-0", {"a": ("new", 10)}, [], 100)
+    with pytest.raises(sqlite3.IntegrityError):
+        sleeper.write(3, "2-0", {"a": ("old", 3)}, [], 100)
+    assert awake.load("a") == ("new", 10)
+    assert Snapshot(path, "code").position == 10
+
+
+def test_what_could_not_be_written_stays_in_memory(tmp_path: Path) -> None:
+    known = Aggregates(Snapshot(tmp_path / "0.sqlite", "code"))
+    known.update({str(i): (i, 1) for i in range(10)})
+    changed = known.take_changed()
+    known.update({"3": ("newer", 2)})
+    known.put_back(changed)
+    known.forget(0)
+    assert len(known) == 10
+    assert known.take_changed() == {str(i): (i, 1) for i in range(10)} | {"3": ("newer", 2)}
+
+
+def test_another_domain_is_other_code() -> None:
+    assert code_of(cart) == code_of(cart) != code_of(bank)
+
+
+def test_a_pipeline_resumes_from_snapshots_with_few_aggregates_in_memory(
+    settings: Settings, up: Callable[..., Up]
+) -> None:
+    settings = settings.model_copy(
+        update={"snapshot_rows": 100, "aggregates_in_memory": 20, "batch_max": 50}
+    )
+    commands = shopping(6_000)
+    pipeline = up(settings)
+    with pipeline.ready() as producer:
+        for at, end in ((0, 2_000), (2_000, 4_000), (4_000, 6_000)):
+            producer.send_many(commands[at:end])
+            if end == 2_000:
+                pipeline.settle()
+                assert pipeline.stop() == 0, pipeline.errors()
+                pipeline.start()
+            elif end == 4_000:
+                pipeline.kill()
+                pipeline.start()
+    pipeline.settle()
+    check(settings, commands)
+    assert pipeline.stop() == 0, pipeline.errors()
+    log = Log.open(settings.events, domain="cart")
+    for number in range(log.partitions):
+        with sqlite3.connect(settings.data / "snapshots" / f"{number}.sqlite") as db:
+            (position,) = db.execute("SELECT position FROM about").fetchone()
+        assert position == log.next_position(number)
+    assert foldlog(settings, "verify").returncode == 0
+
+
+def test_a_batch_that_is_decided_before_the_last_one_is_committed_waits(tmp_path: Path) -> None:
+    pipeline = WithSnapshots(tmp_path, rows=1)
+    pipeline.handle(shopping(10), 0)
+    pipeline.snapshots._settle(wait=True)
+    held = pipeline.snapshots._open[0].position
+    partition: Partition = pipeline.partitions[0]
+    decided = pipeline.decide(0, [entry(100, shopping(30, seed=3)[-1])])
+    pipeline.snapshots.committed(partition, decided.first, "9-9")  # its predecessor's end
+    pipeline.snapshots._settle(wait=True)
+    assert pipeline.snapshots._open[0].position == held
