@@ -11,24 +11,19 @@ logarithm of the number of commits.
 
 from __future__ import annotations
 
-import fcntl
-import logging
 import os
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
 import duckdb
 
 from ingest import crash
-from ingest.errors import DataInUse, FoldlogError
+from ingest.errors import NotAvailable
+from pipeline.lock import alone
 from pipeline.log import COMPACTING, Log, LogFile
 from pipeline.settings import Settings
-
-logger = logging.getLogger("foldlog")
 
 FAN_IN = 16
 ROWS_MAX = 1_000_000
@@ -75,10 +70,12 @@ def _runs(small: Sequence[bool]) -> Iterator[range]:
 def compact(settings: Settings, log: Log, *, kept_s: float) -> Compacted:
     """Merge what there is to merge in every partition, and remove what is covered for long enough.
 
-    The newest file of a partition is left as it is. Raises `DataInUse` while another one compacts.
+    The newest file of a partition is left as it is. Raises `DataInUse` while another one compacts,
+    and `LogDamaged` where a file cannot be read.
     """
     merged = into = removed = 0
-    with _alone(log):
+    refusal = "another compaction of this log runs; wait for it"
+    with alone(log.folder / "compaction.lock", refusal):
         for partition in range(log.partitions):
             log.clear_unfinished(partition, COMPACTING)
             while files := _next(log, partition):
@@ -95,16 +92,6 @@ def compact(settings: Settings, log: Log, *, kept_s: float) -> Compacted:
                         crash.point("compact.removed")
                         removed += 1
     return Compacted(merged, into, removed)
-
-
-@contextmanager
-def _alone(log: Log) -> Iterator[None]:
-    with open(log.folder / "compaction.lock", "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataInUse("another compaction of this log runs; wait for it") from None
-        yield
 
 
 def _next(log: Log, partition: int) -> list[LogFile]:
@@ -132,33 +119,16 @@ def _published_names(settings: Settings) -> dict[int, set[str]]:
     """Partition → names of the files that the published views read."""
     names: dict[int, set[str]] = {}
     if settings.published.exists():
-        with duckdb.connect(str(settings.published), read_only=True) as db:
-            for (path,) in db.execute("FROM live.files").fetchall():
-                folder, _, name = path.rpartition("/")
-                names.setdefault(int(folder.rpartition("=")[2]), set()).add(name)
+        try:
+            with duckdb.connect(str(settings.published), read_only=True) as db:
+                paths = db.execute("FROM live.files").fetchall()
+        except duckdb.Error as error:
+            reason = " ".join(str(error).split())
+            raise NotAvailable(
+                f"{settings.published} does not say which files it reads ({reason});"
+                " none is removed until the pipeline has published again"
+            ) from None
+        for (path,) in paths:
+            folder, _, name = path.rpartition("/")
+            names.setdefault(int(folder.rpartition("=")[2]), set()).add(name)
     return names
-
-
-class Compactor:
-    """Compacts every `interval_s` seconds while it is open."""
-
-    def __init__(self, settings: Settings, log: Log) -> None:
-        self._settings = settings
-        self._log = log
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="compaction", daemon=True)
-
-    def __enter__(self) -> Compactor:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closing.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._closing.wait(self._settings.compact_interval_s):
-            try:
-                compact(self._settings, self._log, kept_s=self._settings.compact_kept_s)
-            except (FoldlogError, duckdb.Error, OSError) as error:  # the log is as it was
-                logger.warning("compaction: %s", " ".join(str(error).split()))

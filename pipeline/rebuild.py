@@ -7,7 +7,6 @@ publishes; without one, that is done here. Killed at any time, it leaves everyth
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 import threading
@@ -22,6 +21,7 @@ import pyarrow as pa
 
 from ingest import crash
 from ingest.errors import DataInUse, FoldlogError, LogDamaged, ReadModelFailed
+from pipeline.lock import alone
 from pipeline.log import MEND, Log
 from pipeline.recovery import Refold
 from pipeline.replay import replay
@@ -61,7 +61,10 @@ def rebuild(
     """
     domain = settings.load_domain()
     log = Log.open(settings.events, domain=domain.name)
-    with _alone(settings), log.reading(), tempfile.TemporaryDirectory() as folder:
+    only_one = alone(
+        settings.data / "rebuild.lock", "another rebuild runs on this data directory; wait for it"
+    )
+    with only_one, log.reading(), tempfile.TemporaryDirectory() as folder:
         aside = settings.data / "rebuilding.duckdb"
         _remove(aside)
         until = {p: log.next_position(p) for p in range(log.partitions)}
@@ -95,18 +98,6 @@ def rebuild(
         crash.point("rebuild.renamed")
         _hand_over(settings, lambda: seen("handing over", len(wanted) * total, len(wanted) * total))
     return built
-
-
-@contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    lock = os.open(settings.data / "rebuild.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise DataInUse("another rebuild runs on this data directory; wait for it") from None
-    finally:
-        os.close(lock)
 
 
 def _wanted(

@@ -6,24 +6,26 @@ backoff, and resume from the log. An error that would only repeat itself ends th
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
-from ingest.errors import DataInUse, FoldlogError
+from ingest.errors import FoldlogError
 from ingest.server import EmbeddedServer, die_with_parent
 from ingest.streams import connect, durability_warning, partitions_key
 from pipeline import worker
-from pipeline.compaction import Compactor
+from pipeline.compaction import compact
+from pipeline.lock import alone
 from pipeline.log import Log
 from pipeline.settings import Settings
-from projections.export import Exporter
+from projections.export import export_changes
 
 logger = logging.getLogger("foldlog")
 
@@ -59,35 +61,50 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
         client.set(partitions_key(domain.name), log.partitions)
         client.close()
         ready(url)
-        exporter = Exporter(settings.published, settings.exported, settings.export_interval_s)
+        export = partial(export_changes, settings.published, settings.exported)
+        compaction = partial(compact, settings, log, kept_s=settings.compact_kept_s)
         with (
-            exporter if settings.export_interval_s else nullcontext(),
-            Compactor(settings, log) if settings.compact_interval_s else nullcontext(),
+            _every(settings.export_interval_s, export, at_end=True),
+            _every(settings.compact_interval_s, compaction, at_end=False),
         ):
             _Group(settings.model_copy(update={"redis_url": url}), lock, stop).watch(server)
 
 
-@contextmanager
-def data_lock(settings: Settings, wait_s: float = LOCK_TIMEOUT_S) -> Iterator[int]:
+def data_lock(settings: Settings, wait_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[int]:
     """Only one pipeline on a data directory: until the last process that inherits this is gone."""
     settings.data.mkdir(parents=True, exist_ok=True)
-    lock = os.open(settings.data / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    deadline = time.monotonic() + wait_s
+    refusal = (
+        f"another pipeline runs on {settings.data}; stop it, or name another folder with --data"
+    )
+    return alone(settings.data / "lock", refusal, wait_s)
+
+
+@contextmanager
+def _every(interval_s: float, work: Callable[[], object], *, at_end: bool) -> Iterator[None]:
+    """Do the work now and then, in a thread, and perhaps once more at the end; 0 s is never."""
+    closing = threading.Event()
+
+    def run() -> None:
+        while not closing.wait(interval_s):
+            attempt()
+        if at_end:
+            attempt()
+
+    def attempt() -> None:
+        try:
+            work()
+        except (FoldlogError, OSError) as error:  # whoever needs it is told; events go on
+            logger.warning("%s", error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    if interval_s:
+        thread.start()
     try:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise DataInUse(
-                        f"another pipeline runs on {settings.data};"
-                        " stop it, or name another folder with --data"
-                    ) from None
-                time.sleep(0.05)
-        yield lock
+        yield
     finally:
-        os.close(lock)
+        closing.set()
+        if interval_s:
+            thread.join()
 
 
 @contextmanager

@@ -158,7 +158,9 @@ class Writer:
             tables.create(model)
         tables.show()
         held = tables.positions()
-        if any(held.values()):
+        if new and any(held.values()):
+            names = ", ".join(model.name for model in new)
+            logger.info("building %s from %s rows of the log", names, sum(held.values()))
             self._apply_range(new, {}, held)
 
     def adopt(self, path: Path) -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from ingest import crash
 from ingest.cart import cart
 from ingest.errors import DataInUse, LogDamaged, Superseded
-from pipeline.compaction import FAN_IN, ROWS_MAX, _alone, choose, compact
+from pipeline.compaction import FAN_IN, ROWS_MAX, choose, compact
+from pipeline.lock import alone
 from pipeline.log import Log
 from pipeline.settings import Settings
 from tests.running import InProcess, Up, entry, foldlog, read, wait_for
@@ -78,7 +79,8 @@ def test_what_somebody_reads_stays(tmp_path: Path) -> None:
     with pipeline.log.reading():
         assert compact(settings, pipeline.log, kept_s=0).removed == 0
     assert compact(settings, pipeline.log, kept_s=0).removed > 0
-    with _alone(pipeline.log), pytest.raises(DataInUse):
+    lock = pipeline.log.folder / "compaction.lock"
+    with alone(lock, "…"), pytest.raises(DataInUse, match="another compaction"):
         compact(settings, pipeline.log, kept_s=0)
     pipeline.writer.close()
 

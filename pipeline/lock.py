@@ -1,0 +1,36 @@
+"""Only one at a time: a lock on a file, which the system lets go of when its process is gone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ingest.errors import DataInUse
+
+RETRY_S = 0.05
+
+
+@contextmanager
+def alone(path: Path, refusal: str, wait_s: float = 0) -> Iterator[int]:
+    """Hold the lock; the file descriptor keeps it, also in a child process that inherits it.
+
+    Raises `DataInUse` with `refusal` when another one still holds it after `wait_s` seconds.
+    """
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    deadline = time.monotonic() + wait_s
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise DataInUse(refusal) from None
+                time.sleep(RETRY_S)
+        yield lock
+    finally:
+        os.close(lock)
