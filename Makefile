@@ -18,7 +18,7 @@ demo: $(VENV)/installed ## send a year of real grocery baskets through everythin
 	$(BIN)/foldlog demo
 
 test: $(VENV)/installed ## all tests but the long ones
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/installed ## style, types
 	$(BIN)/ruff check .
