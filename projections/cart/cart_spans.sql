@@ -1,7 +1,7 @@
 -- The first and the last event of each cart, and the seconds between them.
 SELECT
     aggregate_id AS cart_id,
-    first(event_type ORDER BY version) AS first_event,
+    any_value(event_type) FILTER (version = 1) AS first_event,
     last(event_type ORDER BY version) AS last_event,
     min(occurred_at) AS first_at,
     max(occurred_at) AS last_at,
