@@ -20,6 +20,11 @@ FoldlogError
 from __future__ import annotations
 
 
+def one_line(error: object) -> str:
+    """What an error of DuckDB, Arrow or the system says, for the middle of a message of ours."""
+    return " ".join(str(error).split())
+
+
 class FoldlogError(Exception):
     """The root of all errors that are told to a user in one line."""
 

@@ -11,15 +11,13 @@ import pyarrow as pa
 
 from ingest.domain import Domain
 from ingest.errors import ReadModelFailed
-from pipeline.aggregates import Aggregate
-from pipeline.fold import FoldedRows
 from pipeline.log import Log
-from pipeline.recovery import Decoder, fold_rows, scan
+from pipeline.recovery import folded, scan
 from pipeline.settings import Settings
 from projections.model import Folded, View, read_models, relations_in
-from projections.relations import Positions, quoted, rows_between
+from projections.relations import Positions, quoted
 from projections.tables import Tables
-from projections.upcast import upcast
+from projections.upcast import current_rows
 
 Time: TypeAlias = Literal["recorded_at", "occurred_at"]
 
@@ -43,7 +41,7 @@ def as_of(
     until = {p: log.next_position(p) for p in range(log.partitions)}
     moment = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
     condition = f"{by} <= TIMESTAMP {quoted(moment.isoformat(sep=' '))}"
-    rows = upcast(domain, rows_between(log, domain.stored_schema, {}, until))
+    rows = current_rows(domain, log, {}, until)
 
     db = duckdb.connect()
     tables = Tables(db, domain, _named(domain, query))
@@ -51,8 +49,9 @@ def as_of(
     tables.set_log(f"SELECT * FROM ({rows}) WHERE {condition}")
     for model in tables.stored:
         tables.create(model)
-        folded = isinstance(model, Folded)
-        states = {"states": _folded(domain, log, until, condition)} if folded else {}
+        states: dict[str, pa.Table] = {}
+        if isinstance(model, Folded):
+            states["states"] = _folded(domain, log, until, condition)
         with tables.seen(**states):
             tables.apply([model], "SELECT * FROM live.log", "states")
     tables.show()
@@ -75,14 +74,10 @@ def _named(domain: Domain, query: str | None) -> Collection[str] | None:
 
 
 def _folded(domain: Domain, log: Log, until: Positions, condition: str) -> pa.Table:
-    decoder = Decoder(domain)
-    aggregates: dict[str, Aggregate] = {}
     try:
-        for rows in scan(domain, log, until, where=condition):
-            fold_rows(domain, decoder, aggregates, rows)
+        return folded(domain, scan(domain, log, until, where=condition))
     except (AssertionError, LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise ReadModelFailed(
             f"{domain.folded} cannot be shown by that time: its events up to then, without earlier"
             f" ones that occurred later, make no history ({error!r}); ask by recorded_at"
         ) from None
-    return FoldedRows(domain).table(aggregates)

@@ -21,7 +21,7 @@ from pydantic_core import to_json
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
-from ingest.errors import FoldlogError
+from ingest.errors import FoldlogError, one_line
 from ingest.producer import Producer
 from pipeline.as_of import as_of as read_models_as_of
 from pipeline.compaction import compact as run_compact
@@ -221,7 +221,7 @@ def query(
             with read_models_as_of(as_of, by=by.value, query=sql, settings=settings) as db:
                 _print_answer(db, sql, parameters, output)
     except duckdb.Error as error:
-        raise FoldlogError(" ".join(str(error).split())) from None
+        raise FoldlogError(one_line(error)) from None
 
 
 def _question(
@@ -355,15 +355,16 @@ def rebuild(
 @app.command(epilog="Example: `foldlog compact`")
 def compact(
     kept: Annotated[
-        float, typer.Option("--kept-s", help="Seconds that compacted files stay for readers.")
-    ] = 30,
+        float | None,
+        typer.Option("--kept-s", help="Seconds that compacted files stay for readers [30]."),
+    ] = None,
     data: Data = None,
     domain: DomainName = None,
 ) -> None:
     """Merge small files of the log into large ones; `foldlog up` does it as it goes."""
-    settings = _settings(data=data, domain=domain)
+    settings = _settings(data=data, domain=domain, compact_kept_s=kept)
     log = Log.open(settings.events, domain=settings.load_domain().name)
-    done = run_compact(settings, log, kept_s=kept)
+    done = run_compact(settings, log, kept_s=settings.compact_kept_s)
     files = sum(len(log.files(partition)) for partition in range(log.partitions))
     typer.echo(
         f"{done.merged:,} files became {done.into:,}, {done.removed:,} were removed;"

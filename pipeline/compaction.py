@@ -12,6 +12,7 @@ logarithm of the number of commits.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from itertools import pairwise
 import duckdb
 
 from ingest import crash
-from ingest.errors import NotAvailable
+from ingest.errors import NotAvailable, one_line
 from pipeline.lock import alone
 from pipeline.log import COMPACTING, Log, LogFile
 from pipeline.settings import Settings
@@ -121,14 +122,13 @@ def _published_names(settings: Settings) -> dict[int, set[str]]:
     if settings.published.exists():
         try:
             with duckdb.connect(str(settings.published), read_only=True) as db:
-                paths = db.execute("FROM live.files").fetchall()
+                shown = "SELECT sql FROM duckdb_views() WHERE schema_name = 'live'"
+                views = "".join(sql for (sql,) in db.execute(shown).fetchall())
         except duckdb.Error as error:
-            reason = " ".join(str(error).split())
             raise NotAvailable(
-                f"{settings.published} does not say which files it reads ({reason});"
+                f"{settings.published} does not say which files it reads ({one_line(error)});"
                 " none is removed until the pipeline has published again"
             ) from None
-        for (path,) in paths:
-            folder, _, name = path.rpartition("/")
-            names.setdefault(int(folder.rpartition("=")[2]), set()).add(name)
+        for partition, name in re.findall(r"/partition=(\d+)/([\d-]+\.parquet)'", views):
+            names.setdefault(int(partition), set()).add(name)
     return names

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest import crash
-from ingest.errors import LogDamaged, LogMismatch, NoRoom, Superseded
+from ingest.errors import LogDamaged, LogMismatch, NoRoom, Superseded, one_line
 from ingest.schema import ENVELOPE
 
 FORMAT = 1
@@ -161,8 +161,7 @@ class Log:
             wanted = None if columns is None else [c for c in columns if c in held]
             return parquet.read(wanted, use_threads=False)
         except (OSError, pa.ArrowException) as error:
-            reason = " ".join(str(error).split())
-            raise LogDamaged(f"{file.path} cannot be read ({reason}); {MEND}") from None
+            raise LogDamaged(f"{file.path} cannot be read ({one_line(error)}); {MEND}") from None
 
     def read(
         self, partition: int, first: int = 0, columns: list[str] | None = None

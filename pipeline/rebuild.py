@@ -20,7 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from ingest import crash
-from ingest.errors import DataInUse, FoldlogError, LogDamaged, ReadModelFailed
+from ingest.errors import DataInUse, FoldlogError, LogDamaged, ReadModelFailed, one_line
 from pipeline.lock import alone
 from pipeline.log import MEND, Log
 from pipeline.recovery import Refold
@@ -29,9 +29,9 @@ from pipeline.settings import Settings
 from pipeline.up import data_lock
 from projections.model import Folded, View, read_models
 from projections.publish import Publisher
-from projections.relations import Positions, rows_between
+from projections.relations import Positions
 from projections.tables import Stored, Tables, digest
-from projections.upcast import upcast
+from projections.upcast import current_rows
 from projections.writer import CONFIG, Writer
 
 SAMPLE_S = 0.2
@@ -72,7 +72,7 @@ def rebuild(
             tables = Tables(db, domain)
             wanted = _wanted(settings, tables, names, everything)
             tables.prepare(log.partitions)
-            rows = upcast(domain, rows_between(log, domain.stored_schema, {}, until))
+            rows = current_rows(domain, log, {}, until)
             _check_whole(db, rows, until)
             total, built = sum(until.values()), []
             for number, model in enumerate(wanted):
@@ -87,9 +87,9 @@ def rebuild(
                     with _watched(db, share), tables.seen(**states):
                         tables.apply([model], rows, "states")
                 except duckdb.Error as error:
-                    reason = " ".join(str(error).split())
                     raise ReadModelFailed(
-                        f"{model.name} cannot be built: {reason}; readers keep the rows they have"
+                        f"{model.name} cannot be built: {one_line(error)};"
+                        " readers keep the rows they have"
                     ) from None
                 built.append(Built(model.name, total, time.monotonic() - started))
             tables.move_to(until)
@@ -127,7 +127,7 @@ def _check_whole(db: duckdb.DuckDBPyConnection, rows: str, until: Positions) -> 
     try:
         found = dict(db.execute(counted).fetchall())
     except duckdb.Error as error:
-        raise LogDamaged(f"{' '.join(str(error).split())}; {MEND}") from None
+        raise LogDamaged(f"{one_line(error)}; {MEND}") from None
     for partition, end in until.items():
         if found.get(partition, 0) != end:
             raise LogDamaged(

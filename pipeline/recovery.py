@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -22,8 +22,8 @@ from pipeline.aggregates import Aggregate, Aggregates
 from pipeline.fold import EVENT_TYPE_OF_OUTCOME, First, FoldedRows, Partition
 from pipeline.log import Log
 from pipeline.snapshot import Snapshot
-from projections.relations import Positions, named, rows_between, with_relations
-from projections.upcast import upcast, upcast_table
+from projections.relations import Positions, named, with_relations
+from projections.upcast import current_rows, upcast_table
 
 logger = logging.getLogger("foldlog")
 
@@ -202,11 +202,20 @@ def scan(
     shown = columns or ", ".join(map(named, Decoder(domain).columns))
     with duckdb.connect() as db:
         for partition, end in until.items():
-            rows = upcast(domain, rows_between(log, domain.stored_schema, {}, {partition: end}))
+            rows = current_rows(domain, log, {}, {partition: end})
             query = with_relations(domain.schema, rows, f"SELECT {shown} FROM events WHERE {where}")
             found = db.sql(query, params=[*parameters]).to_arrow_reader(SCANNED_ROWS)
             for batch in found:
                 yield pa.Table.from_batches([batch])
+
+
+def folded(domain: Domain, events: Iterable[pa.Table]) -> pa.Table:
+    """The folded read model's rows after these events, each aggregate's in order."""
+    decoder = Decoder(domain)
+    aggregates: dict[str, Aggregate] = {}
+    for rows in events:
+        fold_rows(domain, decoder, aggregates, rows)
+    return FoldedRows(domain).table(aggregates)
 
 
 class Refold:
@@ -215,13 +224,12 @@ class Refold:
     def __init__(self, domain: Domain, log: Log) -> None:
         self._domain = domain
         self._log = log
-        self._decoder = Decoder(domain)
-        self._rows = FoldedRows(domain)
+        self._none = FoldedRows(domain).schema.empty_table()
 
     def __call__(self, since: Positions, until: Positions) -> pa.Table:
         moved = {p: end for p, end in until.items() if since.get(p, 0) < end}
         tables = [self._partition(p, since.get(p, 0), end) for p, end in moved.items()]
-        return pa.concat_tables([self._rows.schema.empty_table(), *tables])
+        return pa.concat_tables([self._none, *tables])
 
     def _partition(self, number: int, since: int, until: int) -> pa.Table:
         """As of `until`, the aggregates of one partition that have events from `since` on."""
@@ -230,9 +238,7 @@ class Refold:
             columns = ["position", "event_type", "aggregate_id"]
             recent = self._log.read(number, since, columns)
             touched = pa.array({i for t in recent for i in t["aggregate_id"].unique().to_pylist()})
-        aggregates: dict[str, Aggregate] = {}
-        for rows in scan(self._domain, self._log, {number: until}):
-            if touched is not None:
-                rows = rows.filter(pc.is_in(rows["aggregate_id"], touched))
-            fold_rows(self._domain, self._decoder, aggregates, rows)
-        return self._rows.table(aggregates)
+        events = scan(self._domain, self._log, {number: until})
+        if touched is not None:
+            events = (rows.filter(pc.is_in(rows["aggregate_id"], touched)) for rows in events)
+        return folded(self._domain, events)

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 from pydantic_core import from_json
 
-from ingest.errors import FoldlogError
+from ingest.errors import FoldlogError, one_line
 from pipeline.settings import Settings
 from projections.query import connect
 
@@ -34,7 +34,7 @@ def rejected_commands(settings: Settings, where: str) -> tuple[list[dict[str, An
                 f" WHERE ({where}) ORDER BY partition, position"
             ).fetchall()
         except duckdb.Error as error:
-            raise FoldlogError(" ".join(str(error).split())) from None
+            raise FoldlogError(one_line(error)) from None
     commands, beyond = [], 0
     for command_id, partition, stream_id, payload in found:
         try:

@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from ingest import crash
-from ingest.errors import NoRoom
+from ingest.errors import NoRoom, one_line
 from projections.model import RELATIONS
 from projections.query import ReadModels
 from projections.relations import named, quoted
@@ -29,8 +29,7 @@ def export(published: Path, folder: Path) -> list[Path]:
     """
     try:
         with ReadModels(published) as models:
-            moment = published.stat().st_mtime_ns
-            db = models.newest
+            db, moment = models.newest, models.published_ns
             folder.mkdir(exist_ok=True)
             shown = "SELECT view_name FROM duckdb_views() WHERE database_name = 'read_models'"
             names = db.execute(f"{shown} AND schema_name = 'main' AND NOT internal").fetchall()
@@ -47,8 +46,7 @@ def export(published: Path, folder: Path) -> list[Path]:
             if path not in paths:
                 path.unlink()
     except (OSError, duckdb.Error) as error:
-        reason = " ".join(str(error).split())
-        raise NoRoom(f"the read models cannot be written to {folder}: {reason}") from None
+        raise NoRoom(f"the read models cannot be written to {folder}: {one_line(error)}") from None
     return paths
 
 
@@ -57,7 +55,7 @@ def _beside(path: Path) -> Path:
 
 
 def export_changes(published: Path, folder: Path) -> None:
-    """The same, where something newer is published."""
-    exported = max((p.stat().st_mtime_ns for p in folder.glob("*.parquet")), default=0)
+    """The same, where some file is older than what is published, or there is none."""
+    exported = min((p.stat().st_mtime_ns for p in folder.glob("*.parquet")), default=0)
     if published.exists() and published.stat().st_mtime_ns > exported:
         export(published, folder)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 
-from ingest.errors import NoRoom, ReadModelInvalid
+from ingest.errors import NoRoom, ReadModelInvalid, one_line
 from projections.publish import Publisher
 from projections.writer import Commit, Writer
 
@@ -117,7 +117,7 @@ def _told(error: BaseException) -> BaseException:
     """As one line for the user, where it is the machine's failure and not the code's."""
     if not isinstance(error, duckdb.Error | OSError):
         return error
-    reason = " ".join(str(error).split())
     return NoRoom(
-        f"the read models cannot be written ({reason}); nothing is lost: mend that, and start again"
+        f"the read models cannot be written ({one_line(error)});"
+        " nothing is lost: mend that, and start again"
     )

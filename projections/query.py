@@ -72,6 +72,11 @@ class ReadModels:
             self._seen = seen
         return self._db
 
+    @property
+    def published_ns(self) -> int:
+        """When the file that was last seen was published, in ns since 1970; never too late."""
+        return self._seen[1] if self._seen else 0
+
     def execute(self, query: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
         return self.newest.execute(query, parameters)
 

@@ -25,7 +25,7 @@ import duckdb
 import sqlglot
 from sqlglot import exp
 
-from ingest.errors import ReadModelInvalid
+from ingest.errors import ReadModelInvalid, one_line
 from projections.model import Select
 
 EITHER = "CASE WHEN {t} IS NULL THEN {s} WHEN {s} IS NULL THEN {t} ELSE %s END"
@@ -123,7 +123,7 @@ def compile_select(select: Select, table: str, known: duckdb.DuckDBPyConnection)
 
 def refused(path: Path, error: Exception) -> ReadModelInvalid:
     """What DuckDB or sqlglot says of a file, in one line that names the file and its line."""
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     line = re.search(r"\bLINE (\d+)", reason, re.IGNORECASE)
     return ReadModelInvalid(f"{path}{f':{line[1]}' if line else ''}: {reason}")
 

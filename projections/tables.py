@@ -4,7 +4,6 @@
     live.models     which declaration each of these was built for: `name`, `digest`
     live.positions  up to where they hold the log: `partition`, `next_position`
     live.log        a view: rows of the log
-    live.files      the files that it reads: `path`
     main.NAME       a view for each read model and relation, which is what readers see
 
 Nothing here begins or ends a transaction.
@@ -134,12 +133,9 @@ class Tables:
     def _note(self, model: Stored) -> None:
         self._db.execute("INSERT INTO live.models VALUES (?, ?)", [model.name, digest(model)])
 
-    def set_log(self, rows: str, files: Sequence[str] = ()) -> None:
-        """Let the relations show the rows of the SELECT `rows`, which reads these files."""
+    def set_log(self, rows: str) -> None:
+        """Let the relations show the rows of the SELECT `rows`."""
         self._db.execute(f"CREATE OR REPLACE VIEW live.log AS {rows}")
-        paths = pa.table({"path": pa.array(files, pa.string())})
-        with self.seen(paths=paths):
-            self._db.execute("CREATE OR REPLACE TABLE live.files AS FROM paths")
 
     def create(self, model: Stored) -> None:
         """The model's hidden table, empty."""

@@ -13,7 +13,12 @@ import pyarrow as pa
 
 from ingest.domain import Domain
 from ingest.schema import optional
-from projections.relations import named, quoted
+from projections.relations import LogFiles, Positions, named, quoted, rows_between
+
+
+def current_rows(domain: Domain, log: LogFiles, since: Positions, until: Positions) -> str:
+    """SQL for the log's rows from `since` up to but not including `until`, seen as of today."""
+    return upcast(domain, rows_between(log, domain.stored_schema, since, until))
 
 
 def upcast(domain: Domain, rows: str) -> str:

@@ -21,12 +21,12 @@ import pyarrow as pa
 
 from ingest import crash
 from ingest.domain import Domain
-from ingest.errors import DataInUse, ReadModelFailed, ReadModelInvalid
+from ingest.errors import DataInUse, ReadModelFailed, ReadModelInvalid, one_line
 from projections.model import Folded
-from projections.relations import LogFiles, Positions, files_between, quoted, rows_between
+from projections.relations import LogFiles, Positions, files_between, quoted
 from projections.select import refused
 from projections.tables import Stored, Tables
-from projections.upcast import upcast
+from projections.upcast import current_rows
 
 logger = logging.getLogger("foldlog")
 
@@ -122,16 +122,15 @@ class Writer:
         crash.point("aside.renamed")
         logger.warning(
             "the read models' file cannot be used (%s); it is now %s; a new one is built",
-            " ".join(str(reason).split()), aside,
+            one_line(reason), aside,
         )  # fmt: skip
 
     def _failed(self, where: str, error: duckdb.Error) -> ReadModelFailed:
         """What to tell the user; a file that DuckDB gives up on is out of the next start's way."""
         if isinstance(error, duckdb.FatalException | duckdb.InternalException):
             self._set_aside(error)
-        reason = " ".join(str(error).split())
         return ReadModelFailed(
-            f"read models stopped {where}: {reason};"
+            f"read models stopped {where}: {one_line(error)};"
             " no event is skipped: mend that, and start again"
         )
 
@@ -252,13 +251,12 @@ class Writer:
                 self._tables.apply(models, log, "refolded")
 
     def _rows_between(self, since: Positions, until: Positions) -> str:
-        schema = self._domain.stored_schema
-        return upcast(self._domain, rows_between(self._log, schema, since, until))
+        return current_rows(self._domain, self._log, since, until)
 
     def publish_log(self) -> None:
         """Point the relations at the log's files that hold exactly the positions applied."""
         log = self._rows_between({}, self.positions)
-        self._transaction(lambda: self._tables.set_log(log, self._files()))
+        self._transaction(lambda: self._tables.set_log(log))
 
     def _files(self) -> list[str]:
         found = files_between(self._log, {}, self.positions)
