@@ -50,9 +50,15 @@ class Line:
     value_cents: int
 
 
+NO_LINE = Line(0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Open:
     lines: Mapping[str, Line] = field(default_factory=dict)
+
+    def line(self, product_id: str) -> Line:
+        return self.lines.get(product_id, NO_LINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ def evolve(state: State, event: Event) -> State:
     assert isinstance(state, Open), "nothing happens to a cart after its check-out"
     match event:
         case ProductAdded(product_id, quantity, unit_price_cents):
-            line = state.lines.get(product_id, Line(0, 0))
+            line = state.line(product_id)
             more = Line(line.quantity + quantity, line.value_cents + quantity * unit_price_cents)
             return Open({**state.lines, product_id: more})
         case ProductRemoved(product_id, quantity, value_cents):
@@ -128,7 +134,7 @@ def decide(state: State, command: CartCommand) -> list[Event]:
         case AddProduct():
             return [ProductAdded(command.product_id, command.quantity, command.unit_price_cents)]
         case RemoveProduct():
-            line = state.lines.get(command.product_id, Line(0, 0))
+            line = state.line(command.product_id)
             if line.quantity < command.quantity:
                 raise Rejected("the cart does not hold that many")
             share = line.value_cents * command.quantity // line.quantity

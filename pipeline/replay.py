@@ -6,7 +6,6 @@ one Arrow file for each partition, which the rebuild reads and removes.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import subprocess
@@ -154,7 +153,6 @@ def _main(process: str, progress: str, until: str, folder: str, *addresses: str)
     def seen(events: int) -> None:
         os.write(int(progress), b"%d\n" % events)
 
-    gc.disable()  # it would look again and again at aggregates that all stay
     flow = build(domain, log, positions, Path(folder), seen)
     return run(lambda _: flow, int(process), list(addresses))
 

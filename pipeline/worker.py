@@ -24,9 +24,6 @@ from pipeline.settings import Settings
 TOLD = 3
 """Exit code after an error that starting again would only repeat."""
 
-GC_THRESHOLDS = (100_000, 50, 1000)
-"""A batch makes no cycles, and aggregates live long: by default, half the time went to them."""
-
 EPOCH = timedelta(seconds=10)
 """Bytewax's epochs mean nothing here: the log is the recovery store."""
 
@@ -57,7 +54,7 @@ def run(make: Callable[[Stop], Dataflow], process: int, addresses: list[str]) ->
     """Run one process of a dataflow to its end; the exit code."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
     stop = Stop()
-    gc.set_threshold(*GC_THRESHOLDS)
+    gc.disable()  # aggregates live long: looking at them again and again took much of the time
     try:
         if len(addresses) > 1:
             cli_main(make(stop), process_id=process, addresses=addresses, epoch_interval=EPOCH)

@@ -63,7 +63,7 @@ def pipeline(settings: Settings, limit: int) -> float:
     process = subprocess.Popen(command, env={**os.environ, **settings.as_environment()})
     try:
         while True:
-            time.sleep(0.05)
+            time.sleep(0.5)
             if process.poll() is not None:
                 raise SystemExit("the pipeline has stopped")
             if not settings.published.exists():
