@@ -34,8 +34,7 @@ chaos: $(VENV)/installed ## 300 kills at random, about 10 minutes; then a millio
 	$(BIN)/python -m tests.chaos.fuzz --count 1000000
 
 bench: $(VENV)/installed ## figures of this machine, beside their limits
-	$(BIN)/python tests/bench/throughput.py
-	$(BIN)/python -m tests.bench.rebuild
+	$(BIN)/foldlog bench
 
 clean: ## remove the virtual environment and caches, not data
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -24,6 +24,10 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeR
 from ingest.errors import FoldlogError, one_line
 from ingest.producer import Producer
 from pipeline.as_of import as_of as read_models_as_of
+from pipeline.bench.run import QUICK, Part
+from pipeline.bench.run import run as run_bench
+from pipeline.bench.table import as_json as as_bench_json
+from pipeline.bench.table import as_table as as_bench_table
 from pipeline.compaction import compact as run_compact
 from pipeline.demo import as_table
 from pipeline.demo import demo as run_demo
@@ -378,6 +382,26 @@ def export(data: Data = None) -> None:
     settings = _settings(data=data)
     for path in write_parquet(settings.published, settings.exported):
         typer.echo(f"{path}  {path.stat().st_size:,} bytes")
+
+
+@app.command(epilog="Examples: `foldlog bench`, `foldlog bench throughput delays`")
+def bench(
+    parts: Annotated[
+        list[Part] | None,
+        typer.Argument(metavar="PART", help=f"Of {', '.join(Part)}; else the first three."),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="All parts, about half an hour.")] = False,
+    output: Annotated[Path, typer.Option("--json", help="Where the figures go as JSON.")] = Path(
+        "bench.json"
+    ),
+) -> None:
+    """Measure this machine: each figure beside a limit of the same run. Takes three minutes."""
+    chosen = tuple(Part) if full else parts or QUICK
+    with _progress(TextColumn("measuring {task.description} …")) as progress:
+        task = progress.add_task("", total=None)
+        figures = run_bench(chosen, seen=lambda part: progress.update(task, description=part))
+    Console().print(as_bench_table(figures))
+    output.write_text(json.dumps(as_bench_json(figures), indent=1) + "\n")
 
 
 @app.command(epilog="Example: `foldlog verify`")

@@ -9,9 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +27,7 @@ from ingest.errors import FoldlogError, NotAvailable
 from ingest.producer import Producer
 from ingest.streams import command_stream, connect
 from pipeline.log import Log
+from pipeline.process import Pipeline
 from pipeline.settings import Settings
 from pipeline.status import Tally, status
 from projections.query import connect as connect_read_models
@@ -106,7 +104,7 @@ def demo(settings: Settings, *, limit: int | None, keep: bool, console: Console)
         _clear(settings.data, marker)
     settings.data.mkdir(parents=True, exist_ok=True)
     marker.touch()
-    with _Pipeline(settings) as pipeline:
+    with Pipeline(settings) as pipeline:
         pipeline.wait_until_ready()
         sent = _send_and_watch(settings, limit, pipeline, console)
     report(settings, sent, console)
@@ -121,41 +119,6 @@ def _clear(data: Path, marker: Path) -> None:
                 " or continue in it with --keep"
             )
         shutil.rmtree(data)
-
-
-class _Pipeline:
-    """`foldlog up` in a process of its own."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> _Pipeline:
-        flags = ["--quiet", "--data", str(self._settings.data)]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.cli", "up", *flags], start_new_session=True
-        )
-        return self
-
-    def wait_until_ready(self) -> None:
-        """Until a producer could send."""
-        domain = self._settings.load_domain()
-        while True:
-            self.check()
-            try:
-                Producer(self._settings.reachable_redis, domain, retry_s=0.1).close()
-                return
-            except FoldlogError:
-                time.sleep(0.05)
-
-    def check(self) -> None:
-        if self._process is not None and self._process.poll() is not None:
-            raise FoldlogError("the demo's pipeline has stopped; the line above says why")
-
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait()
 
 
 class _Sender(threading.Thread):
@@ -217,7 +180,7 @@ def _last_numbers(settings: Settings, domain: Domain) -> list[int]:
 
 
 def _send_and_watch(
-    settings: Settings, limit: int | None, pipeline: _Pipeline, console: Console
+    settings: Settings, limit: int | None, pipeline: Pipeline, console: Console
 ) -> int:
     """Send everything, and show how it goes until all of it is published; how many were sent."""
     domain = settings.load_domain()

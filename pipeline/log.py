@@ -16,7 +16,7 @@ import fcntl
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +84,9 @@ class Log:
         count = partitions or PARTITIONS_DEFAULT
         about = {"format": FORMAT, "partitions": count, "domain": domain}
         folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "log.json").exists():
+            for partition in range(count):  # first: whoever finds the log looks into them
+                (folder / f"partition={partition}").mkdir(exist_ok=True)
         with suppress(FileExistsError):
             _write_exclusively(folder / "log.json", json.dumps(about).encode())
         log = cls.open(folder, domain=domain)
@@ -92,8 +95,6 @@ class Log:
                 f"the log in {folder} has {log.partitions} partitions, not {partitions};"
                 f" run with --partitions {log.partitions}"
             )
-        for partition in range(log.partitions):
-            log._partition_folder(partition).mkdir(exist_ok=True)
         crash.point("create.to_fsync_folder")
         _fsync_folder(folder)
         crash.point("create.done")
@@ -122,13 +123,20 @@ class Log:
 
     def all_files(self, partition: int) -> list[LogFile]:
         """Every file, those that others cover as well; of one first position the widest first."""
+        found = self._listed(partition, lambda name: name.endswith(".parquet"))
+        return sorted(found, key=lambda f: (f.first, -1 if f.last is None else -f.last))
+
+    def _compacted_files(self, partition: int) -> list[LogFile]:
+        """Far fewer than all, and so cheaper to look at with each commit."""
+        return self._listed(partition, lambda name: name.endswith(".parquet") and "-" in name)
+
+    def _listed(self, partition: int, wanted: Callable[[str], bool]) -> list[LogFile]:
         folder = self._partition_folder(partition)
         found = []
-        for name in os.listdir(folder):
-            if name.endswith(".parquet"):
-                first, _, last = name.removesuffix(".parquet").partition("-")
-                found.append(LogFile(int(first), folder / name, int(last) if last else None))
-        return sorted(found, key=lambda f: (f.first, -1 if f.last is None else -f.last))
+        for name in filter(wanted, os.listdir(folder)):
+            first, _, last = name.removesuffix(".parquet").partition("-")
+            found.append(LogFile(int(first), folder / name, int(last) if last else None))
+        return found
 
     def files(self, partition: int, first: int = 0) -> list[LogFile]:
         """The files that hold the positions from `first` on, in order, none twice."""
@@ -200,7 +208,7 @@ class Log:
                 " nothing is lost: make room, and start again"
             ) from None
         # The name is free again once the commit that had it is compacted and removed.
-        if any(file.covers(first) for file in self.all_files(partition)):
+        if any(file.covers(first) for file in self._compacted_files(partition)):
             (folder / name).unlink()
             raise _superseded(partition, first)
 

@@ -1,0 +1,187 @@
+"""From XADD to the durable outcome, and to the row in the published file."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import redis
+from pydantic_core import to_json
+
+from ingest.cart import cart
+from ingest.command import partition_of
+from ingest.outcome import Outcome
+from ingest.producer import Producer
+from ingest.streams import command_stream, reply_prefix
+from pipeline.bench.load import PARTITIONS, baskets, own_redis
+from pipeline.bench.table import Figure
+from pipeline.log import Log
+from pipeline.process import Pipeline
+from pipeline.settings import Settings
+from pipeline.status import status
+
+STEADY_RATE = 1_000
+"""Commands a second of a system that is not busy."""
+
+WARM_UP_S = 3.0
+"""Left out of the figures: a pipeline has just started."""
+
+BACKLOG = 20_000
+"""Commands that wait in Redis under full load: enough that the pipeline always has a batch."""
+
+REPLY_KEY = reply_prefix(cart.name) + "bench"
+WRITTEN_BYTES = 4096
+FSYNCS = 300
+POLL_S = 0.005
+
+
+def measure(folder: Path, seconds: float) -> list[Figure]:
+    """Latency and freshness, each for so many seconds."""
+    with own_redis(folder / "steady") as settings, Pipeline(settings) as pipeline:
+        pipeline.wait_until_ready()
+        published = _Publishes(settings)
+        latencies, disk = _latencies(settings, seconds), _fsyncs(folder)
+        steady = published.freshness(settings)
+    with own_redis(folder / "full") as settings, Pipeline(settings) as pipeline:
+        pipeline.wait_until_ready()
+        published = _Publishes(settings)
+        _full_load(settings, seconds)
+        full = published.freshness(settings)
+    interval_s = settings.publish_interval_ms / 1000
+    figures = []
+    for share, goal in (50, "≤ 10 ms"), (99, "≤ 50 ms"):
+        figures.append(
+            Figure(f"XADD to outcome at {STEADY_RATE:,}/s, p{share}",
+                   1000 * _quantile(latencies, share), "ms",
+                   "one fsync of 4 KiB, ms", 1000 * _quantile(disk, share), goal)
+        )  # fmt: skip
+    for load, found in (f"at {STEADY_RATE:,}/s", steady), ("at full load", full):
+        figures.append(
+            Figure(f"XADD to published file {load}, p99", _quantile(found, 99), "s",
+                   "publish period, s", interval_s, "≤ 1.5 s")
+        )  # fmt: skip
+    return figures
+
+
+def _quantile(values: list[float], percent: int) -> float:
+    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
+
+
+def _latencies(settings: Settings, seconds: float) -> list[float]:
+    """Seconds from before XADD to the outcome at the sender, one by one at a steady rate."""
+    count = int(STEADY_RATE * (seconds + WARM_UP_S))
+    added: dict[str, float] = {}
+    told: dict[str | None, float] = {}
+
+    def listen() -> None:
+        with redis.Redis.from_url(settings.reachable_redis, protocol=2) as client:
+            last: Any = b"0"
+            while len(told) < count:
+                for _, entries in client.xread({REPLY_KEY: last}, block=1000):
+                    now = time.perf_counter()
+                    for _, fields in entries:
+                        told[Outcome.from_json(fields[b"outcome"]).command_id] = now
+                    last = entries[-1][0]
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    with redis.Redis.from_url(settings.reachable_redis, protocol=2) as client:
+        started = time.perf_counter()
+        for number, command in enumerate(baskets(count)):
+            payload = to_json({**command, "reply_to": REPLY_KEY})
+            time.sleep(max(0.0, started + number / STEADY_RATE - time.perf_counter()))
+            added[command["command_id"]] = time.perf_counter()
+            client.xadd(_stream(command), {"command": payload})
+    listener.join(timeout=60)
+    warm = [*added][int(STEADY_RATE * WARM_UP_S) :]
+    return [told[command_id] - added[command_id] for command_id in warm]
+
+
+def _stream(command: dict[str, Any]) -> str:
+    return command_stream(cart.name, partition_of(command["cart_id"], PARTITIONS))
+
+
+def _fsyncs(folder: Path) -> list[float]:
+    """Seconds of writing 4 KiB and waiting until it is on the disk."""
+    found = []
+    with open(folder / "fsync", "wb", buffering=0) as file:
+        for _ in range(FSYNCS):
+            started = time.perf_counter()
+            file.write(bytes(WRITTEN_BYTES))
+            os.fsync(file.fileno())
+            found.append(time.perf_counter() - started)
+    return found
+
+
+def _full_load(settings: Settings, seconds: float) -> None:
+    """Keep the streams filled, but not more and more."""
+    streams = [command_stream(cart.name, partition) for partition in range(PARTITIONS)]
+    client = redis.Redis.from_url(settings.reachable_redis, protocol=2)
+    until = time.monotonic() + seconds + WARM_UP_S
+    with client, Producer(settings.reachable_redis) as producer:
+        for chunk in _chunks(baskets()):
+            while sum(map(client.xlen, streams)) > BACKLOG:
+                time.sleep(POLL_S)
+            producer.send_many(chunk)
+            if time.monotonic() > until:
+                return
+
+
+def _chunks(commands: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    chunk = []
+    for command in commands:
+        chunk.append(command)
+        if len(chunk) == 2_000:
+            yield chunk
+            chunk = []
+
+
+class _Publishes:
+    """Watches the published file: when it was replaced, and what each new one holds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._path = settings.published
+        self._found: list[tuple[float, dict[int, int]]] = []
+        self._done = False
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        seen = 0.0
+        while not self._done:
+            time.sleep(POLL_S)
+            if not self._path.exists() or self._path.stat().st_mtime == seen:
+                continue
+            with duckdb.connect(str(self._path), read_only=True) as db:
+                now = time.time()
+                held = db.execute("SELECT partition, next_position FROM live.positions").fetchall()
+            seen = self._path.stat().st_mtime
+            self._found.append((now, dict(held)))
+
+    def freshness(self, settings: Settings) -> list[float]:
+        """Of each row of the log but the first: seconds from its XADD to the file that has it."""
+        while (now := status(settings)).lag or now.unpublished:
+            time.sleep(0.1)
+        time.sleep(0.1)
+        self._done = True
+        self._thread.join()
+        log = Log.open(settings.events, domain=cart.name)
+        found: list[float] = []
+        for partition in range(PARTITIONS):
+            parts = [*log.read(partition, 0, ["position", "recorded_at"])]
+            rows = pa.concat_tables(parts)["recorded_at"].cast(pa.int64())
+            added = pc.divide(rows.cast(pa.float64()), 1e6).to_pylist()
+            first = 0
+            for when, held in self._found:
+                end = held.get(partition, 0)
+                found += [when - at for at in added[first:end]]
+                first = max(first, end)
+        warm = int(STEADY_RATE * WARM_UP_S)
+        return found[warm // PARTITIONS :]
