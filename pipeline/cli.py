@@ -29,6 +29,7 @@ from pipeline.demo import as_table
 from pipeline.demo import demo as run_demo
 from pipeline.history import history as history_of
 from pipeline.log import Log
+from pipeline.new import new as write_starter
 from pipeline.rebuild import rebuild as run_rebuild
 from pipeline.resubmit import rejected_commands
 from pipeline.settings import Settings
@@ -109,6 +110,16 @@ def demo(
 ) -> None:
     """Send a year of real grocery baskets through everything, and ask about them."""
     run_demo(_settings(data=data), limit=limit, keep=keep, console=Console())
+
+
+@app.command(epilog="Example: `foldlog new orders && cd orders && foldlog up`")
+def new(
+    name: Annotated[str, typer.Argument(help="A new Python package's name, in lower case.")],
+) -> None:
+    """Write a folder with a small domain of your own that runs: orders, to begin with."""
+    for path in write_starter(name, Path()):
+        typer.echo(path)
+    typer.echo(f"\nNext:\n  cd {name}\n  pytest\n  foldlog up")
 
 
 @app.command(epilog="Example: `foldlog up --data /srv/shop --workers 2`")

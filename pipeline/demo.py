@@ -133,7 +133,7 @@ class _Pipeline:
     def __enter__(self) -> _Pipeline:
         flags = ["--quiet", "--data", str(self._settings.data)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.cli", "up", *flags], start_new_session=True
+            [sys.executable, "-P", "-m", "pipeline.cli", "up", *flags], start_new_session=True
         )
         return self
 
