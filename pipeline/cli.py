@@ -21,6 +21,7 @@ from pydantic_core import to_json
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
+from ingest.contract import CONTRACTS
 from ingest.errors import FoldlogError, one_line
 from ingest.producer import Producer
 from pipeline.as_of import as_of as read_models_as_of
@@ -70,6 +71,13 @@ class Format(StrEnum):
     csv = "csv"
     json = "json"
     parquet = "parquet"
+
+
+class Contract(StrEnum):
+    asyncapi = "asyncapi"
+    commands = "commands"
+    events = "events"
+    outcomes = "outcomes"
 
 
 class Lines(StrEnum):
@@ -408,6 +416,18 @@ def verify(data: Data = None, domain: DomainName = None) -> None:
         f"all is well: {found.rows:,} rows in {found.files:,} files,"
         f" {found.models} read models equal the log"
     )
+
+
+@app.command(epilog="Examples: `foldlog schema > asyncapi.json`, `foldlog schema commands`")
+def schema(
+    part: Annotated[
+        Contract, typer.Argument(help="The AsyncAPI document, or the JSON Schema of a part.")
+    ] = Contract.asyncapi,
+    domain: DomainName = None,
+) -> None:
+    """Print the domain's contract: AsyncAPI for the streams, JSON Schema for what is in them."""
+    contract = CONTRACTS[part](_settings(domain=domain).load_domain())
+    typer.echo(json.dumps(contract, indent=2, ensure_ascii=False))
 
 
 @app.command(epilog="Example: `foldlog resubmit --where \"reason = 'the cart is empty'\"`")

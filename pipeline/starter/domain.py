@@ -74,7 +74,7 @@ def evolve(order: Order, event: Event) -> Order:
 
 # --- commands: what may be asked for; a command that breaks these limits is unreadable
 
-Cents: TypeAlias = Annotated[int, Field(gt=0, le=100_000_000)]
+Cents: TypeAlias = Annotated[int, Field(gt=0, le=100_000_000, description="In cents.")]
 
 
 class PlaceOrder(Command):
