@@ -99,7 +99,10 @@ def _time(text: str) -> datetime:
 
 def _settings(**given: Any) -> Settings:
     """Flags, else the environment, else defaults."""
-    return Settings(**{name: value for name, value in given.items() if value is not None})
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except UnicodeDecodeError:
+        raise FoldlogError("the file .env is not UTF-8 text; mend it or remove it") from None
 
 
 def _progress(*columns: ProgressColumn | str) -> Progress:
@@ -463,8 +466,13 @@ def main() -> None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
-        print(f"foldlog: setting {name}: {first['msg']}", file=sys.stderr)
+        named = f"{name} (FOLDLOG_{name.upper()})"
+        print(f"foldlog: setting {named}: {first['msg']}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        at = f"{error.filename}: " if error.filename else ""
+        print(f"foldlog: {at}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
     except FoldlogError as error:
         print(f"foldlog: {error}", file=sys.stderr)
         sys.exit(1)

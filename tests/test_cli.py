@@ -18,8 +18,8 @@ from pipeline.settings import Settings
 from tests.running import Up, foldlog
 
 WORDS = [
-    "demo", "up", "send", "query", "history", "status", "rebuild", "compact", "export", "verify",
-    "resubmit",
+    "demo", "new", "up", "send", "query", "history", "status", "rebuild", "compact", "export",
+    "verify", "schema", "resubmit",
 ]  # fmt: skip
 ADD = {
     "type": "AddProduct",

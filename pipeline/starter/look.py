@@ -29,7 +29,7 @@ def _(connect):
 @app.cell
 def _(db, mo, refresh):
     refresh
-    by_status = db.execute(
+    by_status = db.sql(
         "SELECT status, count(*) AS orders, sum(amount_cents)::BIGINT AS amount_cents"
         " FROM orders GROUP BY status ORDER BY status"
     ).to_arrow_table()
