@@ -236,6 +236,8 @@ def query(
     settings = _settings(data=data, domain=domain)
     sql, parameters = _question(settings, asked, param or [])
     try:
+        if not duckdb.extract_statements(sql):
+            raise typer.BadParameter("there is no question in it; write a SELECT")
         if as_of is None:
             with connect(settings.published) as db:
                 _print_answer(db.newest, sql, parameters, output)
