@@ -98,8 +98,8 @@ def _totals(state: Open) -> tuple[int, int]:
 
 # --- commands
 
-Quantity: TypeAlias = Annotated[int, Field(gt=0, le=1_000_000)]
-Cents: TypeAlias = Annotated[int, Field(ge=0, le=100_000_000)]
+Quantity: TypeAlias = Annotated[int, Field(gt=0, le=1_000_000, description="In units.")]
+Cents: TypeAlias = Annotated[int, Field(ge=0, le=100_000_000, description="In cents.")]
 
 
 class AddProduct(Command):

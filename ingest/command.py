@@ -32,17 +32,20 @@ class Command(BaseModel):
     A subclass adds `type: Literal["…"]`, which is its name on the wire, and the aggregate's id.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
     command_id: Identifier
+    """Sent again, the same one changes nothing and answers with the first outcome."""
     occurred_at: AwareDatetime | None = None
     """When it happened, as the producer says; the stream id's time where it says nothing."""
     correlation_id: Identifier | None = None
+    """Kept in the log: what this belongs to."""
     causation_id: Identifier | None = None
+    """Kept in the log: what this came from."""
     expected_version: int | None = None
     """Rejected unless the aggregate is at this version; 0 means that it must be new."""
     reply_to: Identifier | None = None
-    """The key of a Redis Stream to which the outcome goes; see `streams.reply_key`."""
+    """The key of a Redis Stream to which the outcome goes; see `streams.reply_prefix`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ FoldlogError
   + NoRoom               a file cannot be written: the disk is full, or not ours
   + DataInUse            another pipeline runs on this data directory
   + NotAvailable         something that the command needs is not there
+  + NameTaken            a new domain cannot have that name
 """
 
 from __future__ import annotations
@@ -86,4 +87,8 @@ class DataInUse(FoldlogError):
 
 
 class NotAvailable(FoldlogError):
+    pass
+
+
+class NameTaken(FoldlogError):
     pass

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import redis
 import redis.asyncio
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 
 from ingest.cart import cart
 from ingest.command import Command, partition_of
@@ -30,6 +30,7 @@ from ingest.errors import (
     OutcomeTimeout,
     RedisUnreachable,
     Rejected,
+    one_line,
 )
 from ingest.outcome import Outcome
 from ingest.streams import (
@@ -80,7 +81,10 @@ class _Wire:
         aggregate_id = fields.get(self._id_field)
         if not isinstance(aggregate_id, str):
             raise FoldlogError(f"a command needs the field {self._id_field}, a string")
-        payload = to_json(fields)
+        try:
+            payload = to_json(fields)
+        except PydanticSerializationError as error:
+            raise FoldlogError(f"the command cannot be JSON: {one_line(error)}") from None
         if len(payload) > COMMAND_BYTES_MAX:
             raise CommandTooLarge(
                 f"the command has {len(payload)} bytes; the limit is {COMMAND_BYTES_MAX}"

@@ -21,6 +21,7 @@ from pydantic_core import to_json
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
+from ingest.contract import CONTRACTS
 from ingest.errors import FoldlogError, one_line
 from ingest.producer import Producer
 from pipeline.as_of import as_of as read_models_as_of
@@ -33,6 +34,7 @@ from pipeline.demo import as_table
 from pipeline.demo import demo as run_demo
 from pipeline.history import history as history_of
 from pipeline.log import Log
+from pipeline.new import new as write_starter
 from pipeline.rebuild import rebuild as run_rebuild
 from pipeline.resubmit import rejected_commands
 from pipeline.settings import Settings
@@ -75,6 +77,13 @@ class Format(StrEnum):
     parquet = "parquet"
 
 
+class Contract(StrEnum):
+    asyncapi = "asyncapi"
+    commands = "commands"
+    events = "events"
+    outcomes = "outcomes"
+
+
 class Lines(StrEnum):
     text = "text"
     json = "json"
@@ -94,7 +103,10 @@ def _time(text: str) -> datetime:
 
 def _settings(**given: Any) -> Settings:
     """Flags, else the environment, else defaults."""
-    return Settings(**{name: value for name, value in given.items() if value is not None})
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except UnicodeDecodeError:
+        raise FoldlogError("the file .env is not UTF-8 text; mend it or remove it") from None
 
 
 def _progress(*columns: ProgressColumn | str) -> Progress:
@@ -113,6 +125,16 @@ def demo(
 ) -> None:
     """Send a year of real grocery baskets through everything, and ask about them."""
     run_demo(_settings(data=data), limit=limit, keep=keep, console=Console())
+
+
+@app.command(epilog="Example: `foldlog new orders && cd orders && foldlog up`")
+def new(
+    name: Annotated[str, typer.Argument(help="A new Python package's name, in lower case.")],
+) -> None:
+    """Write a folder with a small domain of your own that runs: orders, to begin with."""
+    for path in write_starter(name, Path()):
+        typer.echo(path)
+    typer.echo(f"\nNext:\n  cd {name}\n  pytest\n  foldlog up")
 
 
 @app.command(epilog="Example: `foldlog up --data /srv/shop --workers 2`")
@@ -218,6 +240,8 @@ def query(
     settings = _settings(data=data, domain=domain)
     sql, parameters = _question(settings, asked, param or [])
     try:
+        if not duckdb.extract_statements(sql):
+            raise typer.BadParameter("there is no question in it; write a SELECT")
         if as_of is None:
             with connect(settings.published) as db:
                 _print_answer(db.newest, sql, parameters, output)
@@ -423,6 +447,18 @@ def verify(data: Data = None, domain: DomainName = None) -> None:
     )
 
 
+@app.command(epilog="Examples: `foldlog schema > asyncapi.json`, `foldlog schema commands`")
+def schema(
+    part: Annotated[
+        Contract, typer.Argument(help="The AsyncAPI document, or the JSON Schema of a part.")
+    ] = Contract.asyncapi,
+    domain: DomainName = None,
+) -> None:
+    """Print the domain's contract: AsyncAPI for the streams, JSON Schema for what is in them."""
+    contract = CONTRACTS[part](_settings(domain=domain).load_domain())
+    typer.echo(json.dumps(contract, indent=2, ensure_ascii=False))
+
+
 @app.command(epilog="Example: `foldlog resubmit --where \"reason = 'the cart is empty'\"`")
 def resubmit(
     where: Annotated[str, typer.Option(help="A SQL condition on the columns of `rejections`.")],
@@ -456,8 +492,13 @@ def main() -> None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
-        print(f"foldlog: setting {name}: {first['msg']}", file=sys.stderr)
+        named = f"{name} (FOLDLOG_{name.upper()})"
+        print(f"foldlog: setting {named}: {first['msg']}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        at = f"{error.filename}: " if error.filename else ""
+        print(f"foldlog: {at}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
     except FoldlogError as error:
         print(f"foldlog: {error}", file=sys.stderr)
         sys.exit(1)

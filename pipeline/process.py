@@ -23,7 +23,7 @@ class Pipeline:
 
     def __enter__(self) -> Pipeline:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.cli", "up", "--quiet"],
+            [sys.executable, "-P", "-m", "pipeline.cli", "up", "--quiet"],
             env={**os.environ, **self._settings.as_environment()},
             start_new_session=True,
         )

@@ -120,7 +120,7 @@ def replay(
     arguments = [str(writing), json.dumps(until), str(folder), *addresses(count)]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "pipeline.replay", str(process), *arguments],
+            [sys.executable, "-P", "-m", "pipeline.replay", str(process), *arguments],
             env={**os.environ, **settings.as_environment()},
             stdout=subprocess.DEVNULL,  # Bytewax says there that the others are not up yet
             pass_fds=[writing],

@@ -1,4 +1,7 @@
-"""Every knob: from a flag, else `FOLDLOG_…` in the environment, else the default here."""
+"""Every knob: from a flag, else `FOLDLOG_…` in the environment, else in `.env`, else the default.
+
+`.env` is a file in the current folder, with a line `NAME=VALUE` for each.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from ingest.server import embedded_url
 class Settings(BaseSettings):
     """`FOLDLOG_DATA=/srv/foldlog` in the environment sets `data`, and so on."""
 
-    model_config = SettingsConfigDict(env_prefix="FOLDLOG_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="FOLDLOG_", env_file=".env", extra="ignore")
 
     data: Path = Path("data")
     """The data directory: the log in `events/`, and everything that comes back from it."""

@@ -173,7 +173,8 @@ class _Group:
         for process in range(count):
             self._processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "pipeline.worker", str(process), *addresses],
+                    # -P: a user's pipeline.py in the current folder must not shadow ours
+                    [sys.executable, "-P", "-m", "pipeline.worker", str(process), *addresses],
                     env={**os.environ, **self._settings.as_environment()},
                     start_new_session=True,
                     preexec_fn=die_with_parent,

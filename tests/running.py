@@ -122,7 +122,7 @@ class Up:
     def start(self) -> None:
         self._said_so = False
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.cli", "up", *self._flags],
+            [sys.executable, "-P", "-m", "pipeline.cli", "up", *self._flags],
             env={**os.environ, **self.settings.as_environment()},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -197,7 +197,7 @@ def foldlog(
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", *words],
+        [sys.executable, "-P", "-m", "pipeline.cli", *words],
         env={**os.environ, **settings.as_environment(), **(environment or {})},
         input=stdin,
         capture_output=True,

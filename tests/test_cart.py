@@ -19,7 +19,7 @@ from ingest.cart import (
     row,
 )
 from ingest.errors import Rejected
-from tests.spec import Spec
+from ingest.spec import Spec
 
 a_cart = Spec(cart.decider)
 ENVELOPE: dict[str, Any] = {"command_id": "1", "cart_id": "7"}

@@ -18,8 +18,8 @@ from pipeline.settings import Settings
 from tests.running import Up, foldlog
 
 WORDS = [
-    "demo", "up", "send", "query", "history", "status", "rebuild", "compact", "export", "bench",
-    "verify", "resubmit",
+    "demo", "new", "up", "send", "query", "history", "status", "rebuild", "compact", "export",
+    "bench", "verify", "schema", "resubmit",
 ]  # fmt: skip
 ADD = {
     "type": "AddProduct",
@@ -100,6 +100,7 @@ def test_send_and_wait_prints_each_outcome_and_exits_1_if_one_is_not_accepted(
         ("{broken", "-:1: not JSON"),
         ("[1]", "-:1: not a JSON object"),
         ('{"type": "CheckOut"}', "cart_id"),
+        ('{"type": "CheckOut", "cart_id": "\\ud800"}', "cannot be JSON"),
     ],
 )
 def test_a_line_that_cannot_be_sent_is_named(
@@ -124,6 +125,36 @@ def test_mistakes_are_one_line(settings: Settings, tmp_path: Path) -> None:
     assert "Redis at nonsense" in one_line_of(foldlog(settings, "send", "-", "--redis", "nonsense"))
     assert "module:attribute" in one_line_of(foldlog(settings, "up", "--domain", "nowhere"))
     assert "partitions" in one_line_of(foldlog(settings, "up", "--partitions", "0"), code=2)
+
+
+def test_a_data_directory_that_is_a_file_is_one_line(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for words in (["status"], ["query", "SELECT 1"], ["verify"], ["up"], ["history", "7"]):
+        refused = foldlog(settings, *words, "--data", str(tmp_path / "file"))
+        assert str(tmp_path / "file") in one_line_of(refused)
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def (", "invalid syntax"),
+        ("import nothing_there", "nothing_there"),
+        ("d = 3", "has no Domain named 'd'"),
+    ],
+)
+def test_a_domain_that_does_not_load_is_one_line(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, complaint: str
+) -> None:
+    (tmp_path / "broken_domain.py").write_text(code + "\n")
+    monkeypatch.chdir(tmp_path)
+    shown = one_line_of(foldlog(settings, "schema", "--domain", "broken_domain:d"))
+    assert complaint in shown
+
+
+def test_a_wrong_setting_in_the_environment_names_it(settings: Settings) -> None:
+    wrong = foldlog(settings, "status", environment={"FOLDLOG_WORKERS": "abc"})
+    assert "FOLDLOG_WORKERS" in one_line_of(wrong, code=2)
 
 
 def test_a_wrong_query_is_one_line(settings: Settings, running: Up) -> None:

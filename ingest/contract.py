@@ -1,0 +1,234 @@
+"""A domain's contract in print: JSON Schema for what is on the wire, and an AsyncAPI document.
+
+The schemas come from the classes that read and write it, so they cannot fall behind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any, TypeAlias
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+
+from ingest.command import Command
+from ingest.domain import Domain, command_type
+from ingest.outcome import Outcome
+from ingest.producer import COMMAND_BYTES_MAX
+from ingest.schema import ENVELOPE
+from ingest.streams import REPLY_EXPIRES_S, partitions_key, reply_prefix
+
+Schema: TypeAlias = dict[str, Any]
+
+DIALECT = GenerateJsonSchema.schema_dialect
+
+_TIME: Schema = {"type": "string", "description": "UTC, to the microsecond, without an offset."}
+
+_ENVELOPE: dict[str, Schema] = {
+    "partition": {"type": "integer", "minimum": 0},
+    "position": {"type": "integer", "minimum": 0, "description": "0, 1, 2 … in the partition."},
+    "stream_id": {"type": "string", "description": "The command's, in its Redis Stream."},
+    "event_type": {"type": "string"},
+    "aggregate_id": {"type": "string"},
+    "version": {"type": "integer", "minimum": 1, "description": "The aggregate's, after it."},
+    "command_id": {"type": "string"},
+    "correlation_id": {"type": ["string", "null"]},
+    "causation_id": {"type": ["string", "null"]},
+    "recorded_at": {**_TIME, "description": f"When Redis had the command. {_TIME['description']}"},
+    "occurred_at": {
+        **_TIME,
+        "description": f"As its sender says, else recorded_at. {_TIME['description']}",
+    },
+    "schema_version": {"type": "integer", "minimum": 1, "description": "Of the event's fields."},
+}
+assert list(_ENVELOPE) == ENVELOPE.names
+
+
+def commands_schema(domain: Domain) -> Schema:
+    """JSON Schema 2020-12 of the field `command` in a stream's entry."""
+    about = (
+        f"What the field `command` of an entry holds: one JSON object, {COMMAND_BYTES_MAX:,} bytes"
+        " at most. Anything else is unreadable."
+    )
+    return _either(f"Commands of {domain.name}", about, *_commands(domain, "#/$defs/"))
+
+
+def events_schema(domain: Domain) -> Schema:
+    """JSON Schema 2020-12 of a row of the read models' relation `events`, as JSON."""
+    about = "An event, with its envelope; columns that only other events have are null."
+    return _either(f"Events of {domain.name}", about, *_events(domain, "#/$defs/"))
+
+
+def outcomes_schema(domain: Domain) -> Schema:
+    """JSON Schema 2020-12 of the field `outcome` of an entry in a stream of replies."""
+    title = f"Outcomes of {domain.name}"
+    return {"$schema": DIALECT, **_outcome(), "title": title}
+
+
+def asyncapi(domain: Domain) -> Schema:
+    """An AsyncAPI 3.0 document: the streams, what is on them, and what is in the log."""
+    at = "#/components/schemas/"
+    commands, command_parts = _commands(domain, at)
+    events, event_parts = _events(domain, at)
+    messages = {
+        name: {
+            "title": name,
+            "contentType": "application/json",
+            "description": "The entry's one field, `command`, holds this as JSON.",
+            "correlationId": {"location": "$message.payload#/correlation_id"},
+            "payload": {"$ref": f"{at}{name}"},
+        }
+        for name in commands
+    }
+    messages["Outcome"] = {
+        "title": "Outcome",
+        "contentType": "application/json",
+        "description": "The entry's field `outcome` holds this as JSON.",
+        "payload": {"$ref": f"{at}Outcome"},
+    }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": f"{domain.name} on Foldlog",
+            "version": version("foldlog"),
+            "description": "Every command has exactly one outcome. Sending a command_id again"
+            " changes nothing, and answers with the first outcome.",
+        },
+        "defaultContentType": "application/json",
+        "channels": {
+            "commands": {
+                "address": "{stream}:commands",
+                "title": "Commands, a Redis Stream for each partition",
+                "description": f"XADD one field, `command`. An aggregate belongs in the partition"
+                f" crc32({domain.id_field}) % N, with CRC-32 as in zlib and gzip, of the UTF-8"
+                f" bytes; the key `{partitions_key(domain.name)}` holds N.",
+                "parameters": {
+                    "stream": {
+                        "description": f"`{{{domain.name}-P}}` for partition P, from 0; the braces"
+                        " are part of the key, a hash tag of Redis Cluster.",
+                        "default": f"{{{domain.name}-0}}",
+                        "examples": [f"{{{domain.name}-{p}}}" for p in range(2)],
+                    }
+                },
+                "messages": {name: _message(name) for name in commands},
+            },
+            "outcomes": {
+                "address": f"{reply_prefix(domain.name)}{{sender}}",
+                "title": "Outcomes, a Redis Stream for each sender who asks for them",
+                "description": f"Expires {REPLY_EXPIRES_S:,} s after the last outcome.",
+                "parameters": {
+                    "sender": {"description": "Chosen by the sender, who names it in `reply_to`."}
+                },
+                "messages": {"Outcome": _message("Outcome")},
+            },
+        },
+        "operations": {
+            "handleCommand": {
+                "action": "receive",
+                "channel": {"$ref": "#/channels/commands"},
+                "messages": [{"$ref": f"#/channels/commands/messages/{name}"} for name in commands],
+                "reply": {
+                    "address": {"location": "$message.payload#/reply_to"},
+                    "channel": {"$ref": "#/channels/outcomes"},
+                    "messages": [{"$ref": "#/channels/outcomes/messages/Outcome"}],
+                },
+            }
+        },
+        "components": {
+            "messages": messages,
+            "schemas": {
+                **command_parts,
+                **event_parts,
+                **commands,
+                **events,
+                "Outcome": _outcome(),
+            },
+        },
+    }
+
+
+CONTRACTS: Mapping[str, Callable[[Domain], Schema]] = {
+    "asyncapi": asyncapi,
+    "commands": commands_schema,
+    "events": events_schema,
+    "outcomes": outcomes_schema,
+}
+
+
+def _message(name: str) -> Schema:
+    return {"$ref": f"#/components/messages/{name}"}
+
+
+def _either(title: str, about: str, kinds: dict[str, Schema], parts: dict[str, Schema]) -> Schema:
+    return {
+        "$schema": DIALECT,
+        "title": title,
+        "description": about,
+        "oneOf": [{"$ref": f"#/$defs/{name}"} for name in kinds],
+        "$defs": {**parts, **kinds},
+    }
+
+
+def _commands(domain: Domain, at: str) -> tuple[dict[str, Schema], dict[str, Schema]]:
+    """The commands' schemas by name, and of types that they have in common."""
+    found, parts = models_json_schema(
+        [(command, "validation") for command in domain.commands], ref_template=f"{at}{{model}}"
+    )
+    defined = parts.get("$defs", {})
+    commands = {}
+    for (cls, _), ref in found.items():
+        schema = defined.pop(ref["$ref"].removeprefix(at))
+        assert issubclass(cls, Command)
+        # Its default is for those who make it in Python; on the wire it says which command this is.
+        required = ["type", *(name for name in schema["required"] if name != "type")]
+        reply_to = {
+            **schema["properties"]["reply_to"],
+            "pattern": f"^{re.escape(reply_prefix(domain.name))}",
+        }
+        properties = {**schema["properties"], "reply_to": reply_to}
+        commands[_key(command_type(cls))] = schema | {
+            "required": required,
+            "properties": properties,
+        }
+    return commands, defined
+
+
+def _events(domain: Domain, at: str) -> tuple[dict[str, Schema], dict[str, Schema]]:
+    """The events' schemas by name, as rows of the log, and of types that they have in common."""
+    adapters: list[tuple[str, Any, TypeAdapter[Any]]] = [
+        (name, "serialization", TypeAdapter(cls)) for name, cls in domain.events.items()
+    ]
+    found, parts = TypeAdapter.json_schemas(adapters, ref_template=f"{at}{{model}}")
+    defined = parts.get("$defs", {})
+    events = {}
+    for (name, _), schema in found.items():
+        ref = schema.get("$ref")
+        own = defined.pop(ref.removeprefix(at)) if ref else schema
+        fields = {field: _as_column(type_) for field, type_ in own.get("properties", {}).items()}
+        properties = {**_ENVELOPE, "event_type": {"const": name}, **fields}
+        events[_key(name)] = {
+            "type": "object",
+            "title": name,
+            "properties": properties,
+            "required": list(properties),
+            "additionalProperties": {"type": "null"},
+        } | ({"description": own["description"]} if "description" in own else {})
+    return events, defined
+
+
+def _as_column(schema: Schema) -> Schema:
+    """A field's schema as its column is shown: times without an offset."""
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [_as_column(either) for either in schema["anyOf"]]}
+    return _TIME if schema.get("format") == "date-time" else schema
+
+
+def _outcome() -> Schema:
+    return TypeAdapter(Outcome).json_schema(mode="serialization")
+
+
+def _key(name: str) -> str:
+    """A name as AsyncAPI allows it for a key."""
+    return re.sub(r"[^\w.-]", "_", name)

@@ -1,0 +1,59 @@
+"""Rules as tests: given(events).when(command).then(events), over the pure functions of a decider.
+
+    an_order = Spec(domain.decider)
+    an_order.given(OrderPlaced("ada", 4200)).when(pay(4200)).then(OrderPaid(4200))
+
+It needs no test framework; pytest shows what it raises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ingest.decider import Decider
+from ingest.errors import Rejected
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A decider with a history."""
+
+    decider: Decider[Any, Any, Any]
+    history: tuple[Any, ...] = ()
+
+    def given(self, *events: Any) -> Spec:
+        return Spec(self.decider, events)
+
+    def when(self, command: Any) -> Decision:
+        return Decision(self, command)
+
+
+@dataclass(frozen=True)
+class Decision:
+    spec: Spec
+    command: Any
+
+    def _decide(self) -> list[Any]:
+        decider = self.spec.decider
+        return list(decider.decide(decider.fold(self.spec.history), self.command))
+
+    def then(self, *events: Any) -> Spec:
+        """The command causes just these events; gives the spec with them in its history.
+
+        Raises `AssertionError` where it does not, and `Rejected` where it is rejected.
+        """
+        decided = self._decide()
+        if decided != list(events):
+            raise AssertionError(f"decided {decided}, not {list(events)}")
+        return Spec(self.spec.decider, (*self.spec.history, *events))
+
+    def then_rejected(self, reason: str) -> None:
+        """The command is rejected for just this reason. Raises `AssertionError` where it is not."""
+        try:
+            decided = self._decide()
+        except Rejected as rejected:
+            if rejected.reason != reason:
+                raise AssertionError(f"rejected for {rejected.reason!r}, not {reason!r}") from None
+        else:
+            raise AssertionError(f"decided {decided}, not rejected for {reason!r}")

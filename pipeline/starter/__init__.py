@@ -1,0 +1,1 @@
+"""Orders: they are placed, paid, and then shipped or cancelled."""

@@ -1,0 +1,133 @@
+"""A domain of one's own: the page's blocks run in order, and what `foldlog new` writes runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+from pipeline.settings import Settings
+from tests.running import DEADLINE_S, Up, foldlog
+from tests.test_cli import one_line_of
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "own-domain.md").read_text()
+PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+def blocks() -> Iterator[tuple[str, str, str | None]]:
+    """Language, text, and the answer where one is shown right after it."""
+    block = r"```(sh|python)\n(.*?)```\n(?:\n```text\n(.*?)```\n)?"
+    for found in re.finditer(block, PAGE, re.DOTALL):
+        yield found[1], found[2], found[3]
+
+
+def without_times(text: str) -> str:
+    """How long something took, and what it is aligned by, is not promised."""
+    return re.sub(r" +", " ", re.sub(r" +[\d.,]+ ?(/s|s\b)", r" T\1", text)).strip()
+
+
+def run(cwd: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Output and errors together, as a terminal shows them."""
+    return subprocess.run(
+        words, cwd=cwd, env={**os.environ, "PATH": PATH, "PYTHONPATH": ""}, input=stdin,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=DEADLINE_S,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def up_in(up: Callable[..., Up], monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Up]:
+    """A pipeline as `foldlog up` in a folder starts it, with that folder's settings."""
+
+    def start(folder: Path) -> Up:
+        monkeypatch.chdir(folder)
+        return up(Settings(data=folder / "data"), cwd=folder)
+
+    return start
+
+
+def test_the_page_leads_from_an_empty_folder_to_a_running_domain(
+    tmp_path: Path, up_in: Callable[[Path], Up]
+) -> None:
+    cwd, pipeline = tmp_path, None
+    for language, text, shown in blocks():
+        if text == "foldlog up\n":
+            if pipeline:
+                assert pipeline.stop() == 0
+            pipeline = up_in(cwd)
+            pipeline.settle()
+            continue
+        if language == "sh":
+            ran = run(cwd, "bash", "-euc", f'trap "pwd > {tmp_path}/cwd" EXIT\n{text}')
+            cwd = Path((tmp_path / "cwd").read_text().strip())
+        else:
+            ran = run(cwd, sys.executable, "-c", text)
+        if shown is None:
+            assert ran.returncode == 0, f"{text}\n{ran.stdout}"
+        else:
+            assert without_times(ran.stdout) == without_times(shown), text
+        if pipeline:
+            pipeline.settle()
+    assert pipeline
+    assert "cancelled" in (cwd / "look.html").read_text()
+
+
+def test_what_new_writes_runs_under_any_name(tmp_path: Path, up_in: Callable[[Path], Up]) -> None:
+    assert run(tmp_path, "foldlog", "new", "shop2").returncode == 0
+    folder = tmp_path / "shop2"
+    (folder / "pipeline.py").write_text("raise ImportError('a module of the user')")
+    written = [path.read_text() for path in folder.rglob("*") if path.is_file()]
+    assert not [text for text in written if "starter" in text]
+    assert "passed" in run(folder, "pytest").stdout
+    pipeline = up_in(folder)
+    pipeline.settle()
+    place = {"type": "PlaceOrder", "order_id": "7", "customer_id": "ada", "amount_cents": 4200}
+    sent = run(folder, "foldlog", "send", "-", "--wait", stdin=json.dumps(place))
+    assert json.loads(sent.stdout)["outcome"] == "accepted"
+    pipeline.settle()
+    for relation in ("orders", "customers", "money_daily"):
+        found = run(folder, "foldlog", "query", f"FROM {relation}", "--format", "json").stdout
+        assert "4200" in found
+    assert run(folder, sys.executable, "look.py").stdout == ""
+    assert run(folder, "foldlog", "verify").returncode == 0
+    assert "{shop2-0}" in run(folder, "foldlog", "schema").stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("Orders", "lower-case"),
+        ("my-orders", "lower-case"),
+        ("2nd", "lower-case"),
+        ("class", "cannot be a package's name"),
+        ("../orders", "cannot be a package's name"),
+        ("json", "already"),
+        ("projections", "already"),
+        ("taken", "exists already"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused_in_one_line(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, complaint: str
+) -> None:
+    (tmp_path / "taken").mkdir()
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert complaint in one_line_of(foldlog(settings, "new", name))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_all_of_the_starter_is_installed() -> None:
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert "pipeline.starter" in tool["packages"]
+    for path in (ROOT / "pipeline" / "starter").rglob("*"):
+        relative = path.relative_to(ROOT / "pipeline").as_posix()
+        if path.is_file() and path.suffix != ".pyc" and not fnmatch(relative, "starter/*.py"):
+            assert any(fnmatch(relative, glob) for glob in tool["package-data"]["pipeline"])
