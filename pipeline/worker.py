@@ -18,8 +18,11 @@ from bytewax.run import cli_main
 
 from ingest.errors import FoldlogError
 from ingest.source import Stop
+from pipeline import logs, metrics
 from pipeline.dataflow import build
 from pipeline.settings import Settings
+
+logger = logging.getLogger("foldlog")
 
 TOLD = 3
 """Exit code after an error that starting again would only repeat."""
@@ -55,10 +58,12 @@ def addresses(count: int) -> list[str]:
 
 def run(make: Callable[[Stop], Dataflow], process: int, addresses: list[str]) -> int:
     """Run one process of a dataflow to its end; the exit code."""
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+    settings = Settings()
+    logs.set_up(settings)
     stop = Stop()
     gc.set_threshold(*GC_THRESHOLDS)
     try:
+        metrics.serve(settings, process)
         if len(addresses) > 1:
             cli_main(make(stop), process_id=process, addresses=addresses, epoch_interval=EPOCH)
         else:
@@ -69,8 +74,9 @@ def run(make: Callable[[Stop], Dataflow], process: int, addresses: list[str]) ->
     except Exception as error:
         told = _told(error)
         if told is None:
-            raise
-        print(f"foldlog: {told}", file=sys.stderr)
+            logger.error("a worker failed: %s; it is started again", logs.where(_first(error)))
+            return 1
+        logger.error("%s", told)
         return TOLD
     return 0
 
@@ -79,6 +85,13 @@ def _told(error: BaseException | None) -> FoldlogError | None:
     """The error behind those that Bytewax wraps around it, if it is one for the user."""
     while error is not None and not isinstance(error, FoldlogError):
         error = error.__cause__ or error.__context__
+    return error
+
+
+def _first(error: BaseException) -> BaseException:
+    """The error that Bytewax has wrapped."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return error
 
 
