@@ -24,6 +24,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeR
 from ingest.contract import CONTRACTS
 from ingest.errors import FoldlogError, one_line
 from ingest.producer import Producer
+from pipeline import logs
 from pipeline.as_of import as_of as read_models_as_of
 from pipeline.bench.run import QUICK, Part
 from pipeline.bench.run import run as run_bench
@@ -41,6 +42,8 @@ from pipeline.settings import Settings
 from pipeline.status import status as status_of
 from pipeline.up import up as run_up
 from pipeline.verify import verify as verify_all
+from pipeline.watch import as_screen
+from pipeline.watch import watch as watch_status
 from projections.export import export as write_parquet
 from projections.query import connect, queries
 from projections.relations import quoted
@@ -146,13 +149,25 @@ def up(
     partitions: Annotated[
         int | None, typer.Option(help="Fixed when the log is made [FOLDLOG_PARTITIONS, 4].")
     ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Prometheus metrics, worker i on port + i [0, none].")
+    ] = None,
+    log_format: Annotated[
+        Lines | None, typer.Option(help="Of standard error [FOLDLOG_LOG_FORMAT, text].")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only what goes wrong.")] = False,
 ) -> None:
     """Run the pipeline until Ctrl-C: commands in, log and read models out."""
     settings = _settings(
-        data=data, redis_url=redis, domain=domain, workers=workers, partitions=partitions
+        data=data,
+        redis_url=redis,
+        domain=domain,
+        workers=workers,
+        partitions=partitions,
+        metrics_port=metrics_port,
+        log_format=log_format,
     )
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+    logs.set_up(settings)
 
     def ready(url: str) -> None:
         if not quiet:
@@ -162,7 +177,13 @@ def up(
             typer.echo("Ctrl-C stops.")
             sys.stdout.flush()
 
-    run_up(settings, ready)
+    try:
+        run_up(settings, ready)
+    except FoldlogError as error:
+        if settings.log_format != "json":
+            raise
+        logging.getLogger("foldlog").error("%s", error)
+        raise typer.Exit(1) from None
 
 
 @app.command(
@@ -316,29 +337,39 @@ def history(
         typer.echo(f"{'':6}  → {state}")
 
 
-@app.command(epilog="Example: `foldlog status`")
-def status(data: Data = None, redis: Redis = None, domain: DomainName = None) -> None:
-    """Show for each partition what is in the log, published, and still waiting in Redis."""
+@app.command(epilog="Examples: `foldlog status --watch`, `foldlog status --check --lag-max 100000`")
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option("--every", min=0.1, help="Seconds, for --watch.")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit code 1, and why, if not healthy.")
+    ] = False,
+    lag_max: Annotated[
+        int | None, typer.Option(min=0, help="Healthy up to this many waiting commands.")
+    ] = None,
+    freshness_max_s: Annotated[
+        float | None, typer.Option(min=0, help="Healthy up to this age of what readers miss.")
+    ] = None,
+    data: Data = None,
+    redis: Redis = None,
+    domain: DomainName = None,
+) -> None:
+    """Show how far everything is, how fast, and what went wrong."""
     settings = _settings(data=data, redis_url=redis, domain=domain)
+    if watch:
+        if as_json or check:
+            raise typer.BadParameter("--watch is for people; leave out --json and --check")
+        watch_status(settings, every)
+        return
     found = status_of(settings)
-    typer.echo(
-        f"{'partition':>9}  {'last stream id':20}  {'position':>10}  {'published':>10}  {'lag':>8}"
-    )
-    for p in found.partitions:
-        lag = "?" if p.lag is None else f"{p.lag:,}"
-        typer.echo(
-            f"{p.partition:>9}  {p.last_stream_id:20}  {p.position:>10,}"
-            f"  {p.published_position:>10,}  {lag:>8}"
-        )
-    for repair in found.repairs:
-        typer.echo(repair)
-    if found.lag is None:
-        typer.echo(f"Redis at {settings.reachable_redis} does not answer; the lag is unknown")
-    if found.published_age_s is None:
-        typer.echo("nothing is published yet")
-    else:
-        behind = f"{found.unpublished:,} rows behind the log" if found.unpublished else "up to date"
-        typer.echo(f"read models: published {found.published_age_s:.1f} s ago, {behind}")
+    reasons = found.reasons(lag_max, freshness_max_s)
+    if as_json:
+        typer.echo(json.dumps(found.as_json(reasons)))
+    elif not check:
+        Console().print(as_screen(found))
+    if check and reasons:
+        raise FoldlogError("not healthy: " + "; ".join(reasons))
 
 
 @app.command(epilog="Example: `foldlog rebuild product_daily`, or `foldlog rebuild --all`")

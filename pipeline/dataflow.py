@@ -11,6 +11,7 @@ from bytewax.dataflow import Dataflow
 
 from ingest.source import Batch, CommandSource, Stop
 from ingest.streams import StreamReader, command_stream
+from pipeline import metrics
 from pipeline.fold import Decided, Fold, Partition
 from pipeline.log import Log
 from pipeline.recovery import Refold, rejoin_redis, restore
@@ -55,11 +56,13 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
         partition = owned[batch.partition]
         decided = fold.decide(partition, batch)
         partition.apply(decided, settings.dedupe_window)
+        metrics.decided(batch.partition, len(batch.entries), decided.rows)
         return decided
 
     def commit(decided: Decided) -> Decided:
         if len(decided.rows):
-            log.append(decided.partition, decided.first, decided.rows)
+            with metrics.COMMIT.time():
+                log.append(decided.partition, decided.first, decided.rows)
             end, stream_id = (
                 decided.first + len(decided.rows),
                 decided.rows["stream_id"][-1].as_py(),
@@ -77,6 +80,8 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
             offered=settings.rebuilt,
             rows_max=settings.flush_rows_max,
             on_failure=stop.failed,
+            flushed=metrics.FLUSH.observe,
+            published=metrics.PUBLISH.observe,
         )
 
     source = CommandSource(log.partitions, open_reader, stop)

@@ -313,10 +313,11 @@ class Fold:
 
 def _failed(command_id: str | None, stream_id: bytes, error: Exception) -> DomainFailed:
     """A mistake in the domain's code. Not a rejection: the command is handled when it is mended."""
+    # The error's own text may hold a payload, and this message is logged.
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return DomainFailed(
         f"deciding command {command_id} (stream id {stream_id.decode()}) failed:"
-        f" {error!r} at {frame.filename}:{frame.lineno};"
+        f" {type(error).__name__} at {frame.filename}:{frame.lineno};"
         " nothing is lost: mend the domain's code, and start again"
     )
 

@@ -14,6 +14,21 @@ from ingest.errors import DataInUse
 RETRY_S = 0.05
 
 
+def is_held(path: Path) -> bool:
+    """Whether anybody holds the lock now."""
+    try:
+        lock = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
 @contextmanager
 def alone(path: Path, refusal: str, wait_s: float = 0) -> Iterator[int]:
     """Hold the lock; the file descriptor keeps it, also in a child process that inherits it.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -51,6 +52,23 @@ class Settings(BaseSettings):
     """How often read models are written as Parquet files, and once when stopping; 0 for never."""
     flush_rows_max: int = Field(200_000, ge=1)
     """Log rows that wait in memory for the read models before the pipeline waits for them."""
+
+    metrics_port: int = Field(0, ge=0, le=65_535)
+    """Prometheus metrics: worker `i` serves on this port plus `i`; 0 for none."""
+    metrics_host: str = "127.0.0.1"
+    """The address that metrics are served on."""
+    log_format: Literal["text", "json"] = "text"
+    """How `foldlog up` writes its log, on standard error: one line a happening."""
+
+    @property
+    def errors(self) -> Path:
+        """The last warnings and errors of the pipeline: a cache."""
+        return self.data / "errors.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Held while a pipeline runs; names its processes."""
+        return self.data / "lock"
 
     @property
     def events(self) -> Path:

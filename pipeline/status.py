@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import redis
 
 from ingest.schema import REJECTED, UNREADABLE
 from ingest.streams import LOST, command_stream, entries_after, open_client, repairs_key
+from pipeline.lock import is_held
 from pipeline.log import Log
+from pipeline.logs import last_errors
 from pipeline.settings import Settings
 
 
@@ -36,6 +41,20 @@ class Status:
     """Since the last publish; None where there was none."""
     repairs: list[str]
     """What was mended after Redis had lost entries; see `ingest.streams.rejoin`."""
+    running: bool
+    """Whether a pipeline runs on this data directory, on this host."""
+    workers: int
+    """Worker processes that run."""
+    workers_wanted: int
+    """How many the pipeline has started."""
+    freshness_s: float
+    """Age of the oldest command that readers do not see yet; 0 where they see all."""
+    files: int
+    """Of the log."""
+    redis_memory_bytes: int | None
+    """None where Redis does not answer."""
+    errors: list[dict[str, str]]
+    """The last warnings and errors, oldest first; see `pipeline.logs`."""
 
     @property
     def lag(self) -> int | None:
@@ -46,6 +65,35 @@ class Status:
     def unpublished(self) -> int:
         """Rows in the log that readers do not see yet."""
         return sum(p.position - p.published_position for p in self.partitions)
+
+    def reasons(self, lag_max: int | None, freshness_max_s: float | None) -> list[str]:
+        """Why this is not healthy, and what to do; empty where it is."""
+        found = []
+        if not self.running:
+            found.append("no pipeline runs; start it with `foldlog up`")
+        elif self.workers < self.workers_wanted:
+            found.append(
+                f"{self.workers} of {self.workers_wanted} workers run; see the pipeline's log"
+            )
+        if self.lag is None:
+            found.append("Redis does not answer; start it, or name it with --redis URL")
+        elif lag_max is not None and self.lag > lag_max:
+            found.append(f"lag {self.lag} is above {lag_max}; see which partition waits")
+        if freshness_max_s is not None and self.freshness_s > freshness_max_s:
+            found.append(
+                f"freshness {self.freshness_s:.1f} s is above {freshness_max_s:g} s;"
+                " see the pipeline's log"
+            )
+        return found
+
+    def as_json(self, reasons: list[str]) -> dict[str, Any]:
+        return {
+            "healthy": not reasons,
+            "reasons": reasons,
+            **asdict(self),
+            "lag": self.lag,
+            "unpublished": self.unpublished,
+        }
 
 
 def status(settings: Settings) -> Status:
@@ -67,10 +115,54 @@ def status(settings: Settings) -> Status:
             )
         )
     repairs: list[str] = []
+    memory = None
     with suppress(*LOST):
+        memory = int(client.info("memory")["used_memory"])
         repairs = [bytes(t).decode() for t in client.hvals(repairs_key(domain.name))]  # type: ignore[arg-type]
+    with log.reading():
+        waiting_since = _waiting_since(client, domain.name, log, partitions)
     client.close()
-    return Status(partitions, age, repairs)
+    running = is_held(settings.lock)
+    pids = [int(pid) for pid in settings.lock.read_text().split()] if running else []
+    return Status(
+        partitions,
+        age,
+        repairs,
+        running=running,
+        workers=sum(_runs(pid) for pid in pids),
+        workers_wanted=len(pids),
+        freshness_s=max(0.0, time.time() - waiting_since) if waiting_since else 0.0,
+        files=sum(len(log.files(number)) for number in range(log.partitions)),
+        redis_memory_bytes=memory,
+        errors=last_errors(settings),
+    )
+
+
+def _waiting_since(
+    client: redis.Redis, domain: str, log: Log, partitions: list[PartitionStatus]
+) -> float | None:
+    """When the oldest command that readers do not see was recorded, as a Unix time."""
+    times = []
+    for p in partitions:
+        if p.position > p.published_position:
+            rows = next(iter(log.read(p.partition, p.published_position, ["recorded_at"])))
+            times.append(rows["recorded_at"][0].as_py().timestamp())
+        elif p.lag:
+            with suppress(*LOST):
+                stream = command_stream(domain, p.partition)
+                entries: Any = client.xrange(stream, f"({p.last_stream_id}", count=1)
+                times += [int(stream_id.partition(b"-")[0]) / 1000 for stream_id, _ in entries]
+    return min(times, default=None)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _published(settings: Settings) -> tuple[dict[int, int], float | None]:

@@ -20,7 +20,7 @@ from functools import partial
 from ingest.errors import FoldlogError
 from ingest.server import EmbeddedServer, die_with_parent
 from ingest.streams import connect, durability_warning, partitions_key
-from pipeline import worker
+from pipeline import logs, worker
 from pipeline.compaction import compact
 from pipeline.lock import alone
 from pipeline.log import Log
@@ -47,6 +47,7 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
     stop = _Stop()
     domain = settings.load_domain()
     with data_lock(settings) as lock, _redis(settings, lock) as server:
+        logs.shorten(settings)
         url = server.url if server else settings.reachable_redis
         log = Log.create(settings.events, partitions=settings.partitions, domain=domain.name)
         if settings.workers > log.partitions:
@@ -61,6 +62,7 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
         client.set(partitions_key(domain.name), log.partitions)
         client.close()
         ready(url)
+        logger.info("started: %s partitions, %s workers", log.partitions, settings.workers)
         export = partial(export_changes, settings.published, settings.exported)
         compaction = partial(compact, settings, log, kept_s=settings.compact_kept_s)
         with (
@@ -68,6 +70,7 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
             _every(settings.compact_interval_s, compaction, at_end=False),
         ):
             _Group(settings.model_copy(update={"redis_url": url}), lock, stop).watch(server)
+        logger.info("stopped: all that was read is committed and published")
 
 
 def data_lock(settings: Settings, wait_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[int]:
@@ -76,7 +79,7 @@ def data_lock(settings: Settings, wait_s: float = LOCK_TIMEOUT_S) -> AbstractCon
     refusal = (
         f"another pipeline runs on {settings.data}; stop it, or name another folder with --data"
     )
-    return alone(settings.data / "lock", refusal, wait_s)
+    return alone(settings.lock, refusal, wait_s)
 
 
 @contextmanager
@@ -181,6 +184,9 @@ class _Group:
                     pass_fds=[self._lock],
                 )
             )
+        pids = " ".join(str(process.pid) for process in self._processes)
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, pids.encode(), 0)
 
     def _end(self) -> list[int]:
         """Wait for a group in which one has ended; the exit codes."""

@@ -18,8 +18,11 @@ from bytewax.run import cli_main
 
 from ingest.errors import FoldlogError
 from ingest.source import Stop
+from pipeline import logs, metrics
 from pipeline.dataflow import build
 from pipeline.settings import Settings
+
+logger = logging.getLogger("foldlog")
 
 TOLD = 3
 """Exit code after an error that starting again would only repeat."""
@@ -52,7 +55,7 @@ def addresses(count: int) -> list[str]:
 
 def run(make: Callable[[Stop], Dataflow], process: int, addresses: list[str]) -> int:
     """Run one process of a dataflow to its end; the exit code."""
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+    logs.set_up(Settings())
     stop = Stop()
     gc.disable()  # aggregates live long: looking at them again and again took much of the time
     try:
@@ -66,8 +69,9 @@ def run(make: Callable[[Stop], Dataflow], process: int, addresses: list[str]) ->
     except Exception as error:
         told = _told(error)
         if told is None:
-            raise
-        print(f"foldlog: {told}", file=sys.stderr)
+            logger.error("a worker failed: %s; it is started again", logs.where(_first(error)))
+            return 1
+        logger.error("%s", told)
         return TOLD
     return 0
 
@@ -79,5 +83,20 @@ def _told(error: BaseException | None) -> FoldlogError | None:
     return error
 
 
+def _first(error: BaseException) -> BaseException:
+    """The error that Bytewax has wrapped."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _main(process: int, addresses: list[str]) -> int:
+    def make(stop: Stop) -> Dataflow:
+        metrics.serve(Settings(), process)
+        return flow(stop)
+
+    return run(make, process, addresses)
+
+
 if __name__ == "__main__":
-    sys.exit(run(flow, int(sys.argv[1]), sys.argv[2:]))
+    sys.exit(_main(int(sys.argv[1]), sys.argv[2:]))

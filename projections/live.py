@@ -30,7 +30,7 @@ class Live:
 
     A file that appears at `offered` holds read models that were rebuilt; they are taken over, and
     the file is removed. A failure is told to `on_failure`, which has to end the pipeline; nothing
-    is applied after it.
+    is applied after it. `flushed` and `published` are called with the seconds that each took.
     """
 
     def __init__(
@@ -41,6 +41,8 @@ class Live:
         offered: Path,
         rows_max: int,
         on_failure: Callable[[BaseException], None],
+        flushed: Callable[[float], None] = lambda _: None,
+        published: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._writer = writer
         self._publisher = publisher
@@ -50,6 +52,8 @@ class Live:
         self._rows = 0
         self._closing = False
         self._on_failure = on_failure
+        self._flushed = flushed
+        self._published = published
         self._changed = threading.Condition()
         self._failed = False
         self._thread = threading.Thread(target=self._run, name="read-models", daemon=True)
@@ -72,7 +76,7 @@ class Live:
 
     def _run(self) -> None:
         try:
-            self._publisher.publish()
+            self._publish()
             while self._flush_when_due():
                 pass
             self._writer.close()
@@ -97,19 +101,27 @@ class Live:
             commits, self._waiting, self._rows = self._waiting, [], 0
             closing = self._closing
             self._changed.notify_all()
+        started = time.monotonic()
         self._writer.apply(commits)
+        if commits:
+            self._flushed(time.monotonic() - started)
         if self._offered.exists():
             self._take_over()
         elif closing or time.monotonic() >= self._publisher.next_at:
-            self._publisher.publish()
+            self._publish()
         return not closing
+
+    def _publish(self) -> None:
+        started = time.monotonic()
+        if self._publisher.publish():
+            self._published(time.monotonic() - started)
 
     def _take_over(self) -> None:
         try:
             self._writer.adopt(self._offered)
         except ReadModelInvalid as error:
             logger.warning("the read models stay as they are: %s", error)
-        self._publisher.publish()
+        self._publish()
         self._offered.unlink()
 
 

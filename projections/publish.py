@@ -33,11 +33,11 @@ class Publisher:
         """Whether readers do not see all that the writer has applied, or see files that go."""
         return self._published != self._writer.moment
 
-    def publish(self) -> None:
-        """Replace the published file, unless it already shows this moment."""
+    def publish(self) -> bool:
+        """Replace the published file; false where it already shows this moment."""
         moment = self._writer.moment
         if self._published == moment:
-            return
+            return False
         started = time.monotonic()
         self._writer.publish_log()
         self._writer.checkpoint()
@@ -55,3 +55,4 @@ class Publisher:
         self._published = moment
         now = time.monotonic()
         self.next_at = now + max(self._interval_s, (now - started) * (WRITER_SHARE - 1))
+        return True

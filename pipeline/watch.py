@@ -1,0 +1,84 @@
+"""`foldlog status` for people: a screen of 80 columns, and the same again and again."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.settings import Settings
+from pipeline.status import Status, status
+
+MIB = 1024 * 1024
+
+
+def as_screen(now: Status, before: Status | None = None, seconds: float = 0) -> RenderableType:
+    """The state, and rates since an earlier state of so many seconds ago."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("partition", justify="right")
+    table.add_column("last stream id")
+    for name in ("position", "published", "lag"):
+        table.add_column(name, justify="right")
+    for p in now.partitions:
+        lag = "?" if p.lag is None else f"{p.lag:,}"
+        table.add_row(
+            str(p.partition), p.last_stream_id, f"{p.position:,}", f"{p.published_position:,}", lag
+        )
+    return Group(table, "", *(Text.from_markup(line) for line in _lines(now, before, seconds)))
+
+
+def _lines(now: Status, before: Status | None, seconds: float) -> list[str]:
+    workers = f"runs, {now.workers} of {now.workers_wanted} workers"
+    lines = [f"pipeline     {f'[green]{workers}[/]' if now.running else '[red]does not run[/]'}"]
+    if before is not None:
+        committed, published = (
+            (sum(of) - sum(was)) / seconds
+            for of, was in (
+                ([p.position for p in now.partitions], [p.position for p in before.partitions]),
+                (
+                    [p.published_position for p in now.partitions],
+                    [p.published_position for p in before.partitions],
+                ),
+            )
+        )
+        lines.append(f"rates        {committed:,.0f} rows/s to the log, {published:,.0f} published")
+    if now.published_age_s is None:
+        lines.append("read models  nothing is published yet")
+    else:
+        behind = (
+            f"{now.unpublished:,} rows behind the log, freshness {now.freshness_s:.1f} s"
+            if now.unpublished
+            else "up to date"
+        )
+        lines.append(f"read models  published {now.published_age_s:.1f} s ago, {behind}")
+    lines.append(f"log          {now.files:,} files")
+    if now.redis_memory_bytes is None:
+        lines.append("Redis        [red]does not answer; the lag is unknown[/]")
+    else:
+        lines.append(f"Redis        {now.redis_memory_bytes / MIB:,.1f} MiB")
+    lines += [f"repaired     {escape(repair)}" for repair in now.repairs]
+    lines += [f"{e['time'][:19]}  [yellow]{escape(e['message'])}[/]" for e in now.errors]
+    return lines
+
+
+def watch(settings: Settings, every_s: float) -> None:
+    """Show the state until Ctrl-C; without a terminal, one screen after another."""
+    console = Console()
+    before, at = None, 0.0
+    with suppress(KeyboardInterrupt), Live(
+        console=console, auto_refresh=False, screen=False, transient=False
+    ) as live:  # fmt: skip
+        while True:
+            now, then = status(settings), time.monotonic()
+            screen = as_screen(now, before, then - at)
+            if console.is_terminal:
+                live.update(screen, refresh=True)
+            else:
+                console.print(screen)
+            before, at = now, then
+            time.sleep(every_s)
