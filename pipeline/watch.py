@@ -56,7 +56,8 @@ def _lines(now: Status, before: Status | None, seconds: float) -> list[str]:
             else "up to date"
         )
         lines.append(f"read models  published {now.published_age_s:.1f} s ago, {behind}")
-    lines.append(f"log          {now.files:,} files")
+    rows = sum(p.position for p in now.partitions)
+    lines.append(f"log          {rows:,} rows in {now.files:,} files")
     if now.redis_memory_bytes is None:
         lines.append("Redis        [red]does not answer; the lag is unknown[/]")
     else:
@@ -70,9 +71,7 @@ def watch(settings: Settings, every_s: float) -> None:
     """Show the state until Ctrl-C; without a terminal, one screen after another."""
     console = Console()
     before, at = None, 0.0
-    with suppress(KeyboardInterrupt), Live(
-        console=console, auto_refresh=False, screen=False, transient=False
-    ) as live:  # fmt: skip
+    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
             now, then = status(settings), time.monotonic()
             screen = as_screen(now, before, then - at)
