@@ -38,6 +38,7 @@ lint: $(VENV)/installed ## style, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/marimo --quiet check --strict notebooks/*.py
 
 format: $(VENV)/installed ## lay the code out
 	$(BIN)/ruff check --fix .

@@ -69,8 +69,16 @@ def _(UTC, datetime, db, mo, read_models):
         [
             mo.stat(f"{events:,}", label="Events"),
             mo.stat(f"{rejections:,}", label="Commands that came to nothing"),
-            mo.stat(f"{last_event:%Y-%m-%d %H:%M:%S}", label="Last event recorded (UTC)"),
-            mo.stat(f"{published:%Y-%m-%d %H:%M:%S}", label="Published (UTC)"),
+            mo.stat(
+                f"{last_event:%H:%M:%S}" if last_event else "–",
+                label="Last event (UTC)",
+                caption=f"recorded on {last_event:%Y-%m-%d}" if last_event else "",
+            ),
+            mo.stat(
+                f"{published:%H:%M:%S}",
+                label="Published (UTC)",
+                caption=f"on {published:%Y-%m-%d}",
+            ),
         ],
         widths="equal",
     )
@@ -99,8 +107,10 @@ def _(db, mo):
         GROUP BY table_name
         ORDER BY table_name
         """,
+        output=False,
         engine=db,
     )
+    mo.ui.table(relations, wrapped_columns=["columns"], selection=None, page_size=20)
     return
 
 

@@ -24,13 +24,15 @@ def _():
     import marimo as mo
     import polars as pl
 
-    from ingest.errors import FoldlogError
+    from ingest.errors import FoldlogError, NotAvailable
+    from pipeline.demo import transactions
     from pipeline.settings import Settings
     from pipeline.status import status
     from projections import connect
 
     return (
         FoldlogError,
+        NotAvailable,
         Settings,
         alt,
         connect,
@@ -40,6 +42,7 @@ def _():
         pl,
         status,
         time,
+        transactions,
     )
 
 
@@ -118,6 +121,7 @@ def _(db, mo, rejection_reasons, sales_daily):
 @app.cell
 def _(commands, mo, now, samples, sums):
     rejections, cents = sums.row(0)
+    age = now.published_age_s or 0
     rate = samples["rate"][-1] if len(samples) else None
     mo.hstack(
         [
@@ -131,16 +135,18 @@ def _(commands, mo, now, samples, sums):
                 caption="Redis does not answer" if now.lag is None else "commands wait in Redis",
             ),
             mo.stat(
-                f"{now.published_age_s or 0:,.1f} s",
+                f"{age:,.1f} s" if now.unpublished else "up to date",
                 label="Freshness",
-                caption=f"since the publish, {now.unpublished:,} rows behind",
+                caption=f"{now.unpublished:,} rows behind"
+                if now.unpublished
+                else f"published {age:,.0f} s ago",
             ),
             mo.stat(
                 f"{rejections:,}",
                 label="Rejections",
                 caption=f"{rejections / max(commands, 1):.2%} of the commands",
             ),
-            mo.stat(f"${cents / 100:,.2f}", label="Revenue", caption="of all carts"),
+            mo.stat(f"${cents / 100:,.0f}", label="Revenue", caption="of all carts"),
         ],
         widths="equal",
         gap=0.5,
@@ -175,10 +181,10 @@ def _(alt, mo, samples):
 def _(db, mo, product_daily):
     top_products = mo.sql(
         f"""
-        SELECT product_id AS product, sum(revenue_cents)::DOUBLE / 100 AS dollars
+        SELECT product_id, sum(revenue_cents)::DOUBLE / 100 AS dollars
         FROM product_daily
         GROUP BY product_id
-        ORDER BY dollars DESC, product
+        ORDER BY dollars DESC, product_id
         LIMIT 10
         """,
         output=False,
@@ -204,7 +210,24 @@ def _(db, mo, rejection_reasons):
 
 
 @app.cell
-def _(alt, mo, reasons, top_products):
+def _(NotAvailable, pl, transactions):
+    # The names of the products are the demo's; the system knows products by their ids alone.
+    try:
+        products = pl.read_parquet(transactions().with_name("products.parquet")).select(
+            product_id=pl.col("product_id").cast(pl.String),
+            name=pl.col("product_type").str.to_lowercase() + " · ",
+        )
+    except NotAvailable:
+        products = pl.DataFrame(schema={"product_id": pl.String, "name": pl.String})
+    return (products,)
+
+
+@app.cell
+def _(alt, mo, pl, products, reasons, top_products):
+    named = top_products.join(products, on="product_id", how="left", maintain_order="left").select(
+        (pl.col("name").fill_null("") + pl.col("product_id")).alias("product"), "dollars"
+    )
+
     def bars(table, name, measure, title, form, color):
         return (
             alt.Chart(table, title=title)
@@ -218,13 +241,13 @@ def _(alt, mo, reasons, top_products):
                 y=alt.Y(f"{name}:N", title=None, sort=None, axis=alt.Axis(labelLimit=220)),
                 tooltip=[name, measure],
             )
-            .properties(width="container", height=220)
+            .properties(width="container", height=alt.Step(22))
         )
 
     mo.hstack(
         [
             bars(
-                top_products,
+                named,
                 "product",
                 "dollars",
                 "Top products by revenue",

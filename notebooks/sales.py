@@ -52,7 +52,9 @@ def _(NotAvailable, Settings, connect, mo, transactions):
         note = mo.callout("Products have no names here: `pip install 'foldlog[demo]'` brings them.")
     db.execute(f"""
         CREATE TEMP VIEW products AS
-        SELECT product_id::VARCHAR AS product_id, department, product_type FROM {listed}
+        SELECT product_id::VARCHAR AS product_id, lower(department) AS department,
+            lower(product_type) AS product_type
+        FROM {listed}
     """)
     note
     return (db,)
@@ -60,14 +62,14 @@ def _(NotAvailable, Settings, connect, mo, transactions):
 
 @app.cell
 def _(db, mo):
-    [(cents, units)] = db.execute(
-        "SELECT coalesce(sum(revenue_cents), 0), coalesce(sum(units), 0) FROM sales_daily"
+    [(cents, sold)] = db.execute(
+        "SELECT coalesce(sum(revenue_cents), 0), count(DISTINCT product_id) FROM product_daily"
     ).fetchall()
     [(baskets,)] = db.execute("SELECT count(*) FROM carts WHERE status = 'checked out'").fetchall()
     mo.hstack(
         [
             mo.stat(f"${cents / 100:,.0f}", label="Revenue"),
-            mo.stat(f"{units:,}", label="Units"),
+            mo.stat(f"{sold:,}", label="Different products"),
             mo.stat(f"{baskets:,}", label="Baskets checked out"),
             mo.stat(f"${cents / 100 / max(baskets, 1):,.2f}", label="Revenue per basket"),
         ],
@@ -81,7 +83,7 @@ def _(mo):
     mo.md("""
     ## Revenue by day and department
 
-    The six largest departments, and the others as one. A week has its peak at the week-end.
+    The six largest departments, and the others as one.
     """)
     return
 
@@ -128,7 +130,9 @@ def _(alt, by_day, by_department):
             x=alt.X(
                 "day:T",
                 title=None,
-                axis=alt.Axis(format="%b %Y", tickCount="month", labelOverlap=True),
+                axis=alt.Axis(
+                    format="%b %Y", tickCount="month", labelOverlap=True, labelSeparation=12
+                ),
             ),
             y=alt.Y("dollars:Q", title="Revenue a day", axis=alt.Axis(format="$,.0f"), stack=True),
             color=alt.Color("department:N", title="Department", scale=colors),
@@ -177,7 +181,7 @@ def _(db, mo, product_daily, products):
     top_products = mo.sql(
         f"""
         SELECT
-            coalesce(lower(product_type) || ' · ', '') || product_id AS product,
+            coalesce(product_type || ' · ', '') || product_id AS product,
             coalesce(department, 'unknown') AS department,
             sum(revenue_cents)::DOUBLE / 100 AS dollars,
             sum(units_added - units_removed)::BIGINT AS units
@@ -204,12 +208,12 @@ def _(alt, by_department, colors, mo, order, top_products):
             alt.Chart(table, title=title)
             .mark_bar()
             .encode(
-                x=alt.X("dollars:Q", title=None, axis=alt.Axis(format="$,.0s", tickCount=5)),
+                x=alt.X("dollars:Q", title=None, axis=alt.Axis(format="$~s", tickCount=5)),
                 y=alt.Y(f"{name}:N", title=None, sort=None, axis=alt.Axis(labelLimit=230)),
                 color=shade,
                 tooltip=[name, "department", alt.Tooltip("dollars:Q", format="$,.2f")],
             )
-            .properties(width="container", height=330)
+            .properties(width="container", height=alt.Step(21))
         )
 
     mo.hstack(

@@ -51,19 +51,20 @@ def served(notebook: str, data: Path) -> Iterator[str]:
 
 
 @contextmanager
-def opened(address: str, height: int = 900) -> Iterator[tuple[Page, list[str]]]:
-    """The page in a browser, and the outside addresses that it asked for; none is answered."""
+def opened(address: str, height: int = 900) -> Iterator[Page]:
+    """The page in a browser. At the end it fails if the page has asked any other address."""
     outside: list[str] = []
+
+    def only_from_here(route: Route) -> None:
+        if route.request.url.startswith((address, "data:", "blob:")):
+            route.continue_()
+        else:
+            outside.append(route.request.url)
+            route.abort()
+
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1180, "height": height})
-
-        def only_from_here(route: Route) -> None:
-            if route.request.url.startswith((address, "data:", "blob:")):
-                route.continue_()
-            else:
-                outside.append(route.request.url)
-                route.abort()
-
         page.route("**/*", only_from_here)
         page.goto(address)
-        yield page, outside
+        yield page
+    assert outside == []
