@@ -26,7 +26,7 @@ def main() -> None:
                 assert demo.wait(timeout=300) == 0
             finally:
                 demo.terminate()
-        with served("sales.py", data) as address, opened(address, 1540) as page:
+        with served("sales.py", data) as address, opened(address, 1640) as page:
             page.locator("canvas").nth(3).wait_for(timeout=60_000)
             page.wait_for_timeout(2_000)
             page.screenshot(path=FOLDER / "sales.png")
