@@ -4,26 +4,41 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	&& command -v $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+FOLDLOG_DATA ?= $(CURDIR)/data
 
 help:
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Foldlog needs Python 3.11 or 3.12; install one, or say make PYTHON=…"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: --editable '.[demo,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: --editable '.[demo,dev,notebooks]'
 	@touch $@
 
 demo: $(VENV)/installed ## send a year of real grocery baskets through everything
 	$(BIN)/foldlog demo
 
-test: $(VENV)/installed ## all tests but the long ones
+notebooks: $(VENV)/installed ## open the notebooks on the data in ./data, after the demo if there is none
+	@test -e '$(FOLDLOG_DATA)/read_models.duckdb' || \
+		{ echo "$(FOLDLOG_DATA) has no read models yet: the demo makes them, in about a minute"; \
+		$(BIN)/foldlog demo --data '$(FOLDLOG_DATA)'; }
+	@echo "The notebooks read $(FOLDLOG_DATA). Ctrl-C ends them; the data stays."
+	FOLDLOG_DATA='$(FOLDLOG_DATA)' $(BIN)/marimo edit --host 127.0.0.1 --skip-update-check notebooks
+
+screenshots: browser ## make those in docs/screenshots again, from a run of the demo
+	$(BIN)/python -m tests.screenshots
+
+browser: $(VENV)/installed
+	@$(BIN)/python -m tests.chromium
+
+test: browser ## all tests but the long ones
 	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/installed ## style, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/marimo --quiet check --strict notebooks/*.py
 
 format: $(VENV)/installed ## lay the code out
 	$(BIN)/ruff check --fix .
@@ -37,7 +52,7 @@ bench: $(VENV)/installed ## figures of this machine, beside their limits
 	$(BIN)/foldlog bench
 
 clean: ## remove the virtual environment and caches, not data
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .browser build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help demo test lint format chaos bench clean
+.PHONY: help demo notebooks screenshots browser test lint format chaos bench clean
 .DEFAULT_GOAL := help
