@@ -56,8 +56,11 @@ class Live:
         self._published = published
         self._changed = threading.Condition()
         self._failed = False
+        self._begun = threading.Event()
         self._thread = threading.Thread(target=self._run, name="read-models", daemon=True)
         self._thread.start()
+        if publisher.first:
+            self._begun.wait()  # whoever has an outcome finds a file to ask
 
     def put(self, commit: Commit) -> None:
         with self._changed:
@@ -77,11 +80,13 @@ class Live:
     def _run(self) -> None:
         try:
             self._publish()
+            self._begun.set()
             while self._flush_when_due():
                 pass
             self._writer.close()
         except BaseException as error:
             self._on_failure(_told(error))
+            self._begun.set()
             with self._changed:
                 self._failed = True
                 self._changed.notify_all()

@@ -33,6 +33,11 @@ class Publisher:
         """Whether readers do not see all that the writer has applied, or see files that go."""
         return self._published != self._writer.moment
 
+    @property
+    def first(self) -> bool:
+        """Whether readers have no file at all yet."""
+        return not self._path.exists()
+
     def publish(self) -> bool:
         """Replace the published file; false where it already shows this moment."""
         moment = self._writer.moment

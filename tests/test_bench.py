@@ -31,11 +31,8 @@ def test_the_rate_is_taken_when_everything_is_in_the_log(tmp_path: Path) -> None
     assert sorted(held) == sorted(command["command_id"] for command in sent)
 
 
-def test_made_up_carts_are_a_log_like_any_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_made_up_carts_are_a_log_like_any_other(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path)
-    monkeypatch.setenv("FOLDLOG_DATA", str(tmp_path))
     log_of_carts(settings, 20_000, length=10, items=5, checked_out=True)
     figures = rebuilds._of("test", settings)
     assert [figure.ratio for figure in figures if figure.limit]

@@ -29,7 +29,6 @@ def measure(folder: Path, events: int) -> list[Figure]:
 
 
 def _of(title: str, settings: Settings) -> list[Figure]:
-    os.environ |= settings.as_environment()
     bare = _bare_selects(settings)
     built = rebuild(settings, [], everything=True, seen=lambda *_: None)
     bare = (bare + _bare_selects(settings)) / 2
