@@ -28,6 +28,7 @@ from pipeline import logs
 from pipeline.as_of import as_of as read_models_as_of
 from pipeline.bench.run import QUICK, Part
 from pipeline.bench.run import run as run_bench
+from pipeline.bench.table import WIDTH as BENCH_WIDTH
 from pipeline.bench.table import as_json as as_bench_json
 from pipeline.bench.table import as_table as as_bench_table
 from pipeline.compaction import compact as run_compact
@@ -455,7 +456,7 @@ def bench(
     with _progress(TextColumn("measuring {task.description} …")) as progress:
         task = progress.add_task("", total=None)
         figures = run_bench(chosen, seen=lambda part: progress.update(task, description=part))
-    Console().print(as_bench_table(figures))
+    Console(width=BENCH_WIDTH).print(as_bench_table(figures))
     output.write_text(json.dumps(as_bench_json(figures), indent=1) + "\n")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from functools import partial
 
 import bytewax.operators as op
@@ -73,6 +74,7 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
 
     def keep_live() -> Live:
         writer = Writer(settings.data / "writer.duckdb", domain, log, Refold(domain, log))
+        writer.use_threads(max(1, (os.cpu_count() or 1) - settings.workers))
         publisher = Publisher(writer, settings.published, settings.publish_interval_ms / 1000)
         return Live(
             writer,

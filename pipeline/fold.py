@@ -228,7 +228,7 @@ class Fold:
         if payload is None:
             return Unreadable("the entry has no field named command")
         command = self._read(payload)
-        if isinstance(command, Command):
+        if not isinstance(command, Unreadable):
             aggregate_id = getattr(command, self._id_field)
             right = partition_of(aggregate_id, self._partitions)
             if right != partition.number:

@@ -32,7 +32,7 @@ from projections.publish import Publisher
 from projections.relations import Positions
 from projections.tables import Stored, Tables, digest
 from projections.upcast import current_rows
-from projections.writer import CONFIG, Writer
+from projections.writer import Writer, opened
 
 SAMPLE_S = 0.2
 TAKE_OVER_S = 60
@@ -66,9 +66,9 @@ def rebuild(
     )
     with only_one, log.reading(), tempfile.TemporaryDirectory() as folder:
         aside = settings.data / "rebuilding.duckdb"
-        _remove(aside)
+        aside.unlink(missing_ok=True)
         until = {p: log.next_position(p) for p in range(log.partitions)}
-        with duckdb.connect(str(aside), config=CONFIG) as db:
+        with opened(aside) as db:
             tables = Tables(db, domain)
             wanted = _wanted(settings, tables, names, everything)
             tables.prepare(log.partitions)
@@ -93,6 +93,7 @@ def rebuild(
                     ) from None
                 built.append(Built(model.name, total, time.monotonic() - started))
             tables.move_to(until)
+            db.execute("CHECKPOINT")
         crash.point("rebuild.to_rename")
         os.replace(aside, settings.rebuilt)
         crash.point("rebuild.renamed")
@@ -205,8 +206,3 @@ def take_over(settings: Settings) -> None:
     Publisher(writer, settings.published, 0).publish()
     writer.close()
     settings.rebuilt.unlink()
-
-
-def _remove(database: Path) -> None:
-    for path in (database, database.with_name(database.name + ".wal")):
-        path.unlink(missing_ok=True)

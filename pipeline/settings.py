@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     dedupe_window: int = Field(100_000, ge=0)
     """The last commands of each partition whose ids are remembered."""
     publish_interval_ms: float = Field(500, ge=0)
-    """At least this long between two publishes; longer when publishing takes long."""
+    """From one publish to the next, at the least; longer when publishing takes long."""
     snapshot_rows: int = Field(250_000, ge=1)
     """Rows of a partition's log from one snapshot of its aggregates to the next."""
     aggregates_in_memory: int = Field(400_000, ge=0)

@@ -15,8 +15,8 @@ from pathlib import Path
 from ingest import crash
 from projections.writer import Writer
 
-WRITER_SHARE = 10
-"""Publishing takes at most one part in this many of the writer's time."""
+COPY_SHARE = 10
+"""Copying takes at most one part in this many of the writer's time, checkpoints at most half."""
 
 
 class Publisher:
@@ -46,6 +46,7 @@ class Publisher:
         started = time.monotonic()
         self._writer.publish_log()
         self._writer.checkpoint()
+        to_copy = time.monotonic()
         beside = self._path.with_suffix(".next")
         crash.point("publish.to_copy")
         shutil.copyfile(self._writer.path, beside)
@@ -59,5 +60,10 @@ class Publisher:
         crash.point("publish.renamed")
         self._published = moment
         now = time.monotonic()
-        self.next_at = now + max(self._interval_s, (now - started) * (WRITER_SHARE - 1))
+        copied_s = now - to_copy
+        self.next_at = max(
+            started + self._interval_s,
+            now + (to_copy - started),
+            now + copied_s * (COPY_SHARE - 1),
+        )
         return True

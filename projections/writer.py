@@ -30,15 +30,31 @@ from projections.upcast import current_rows
 
 logger = logging.getLogger("foldlog")
 
-CONFIG: dict[str, Any] = {
-    # Analysts' tools open this; the newest format would lock out all but the newest DuckDB.
-    "storage_compatibility_version": "v1.4.0",
-    "preserve_insertion_order": False,
-}
-"""How a file of read models is opened for writing."""
+STORAGE_VERSION = "v1.4.0"
+"""Analysts' tools open the files; the newest format would lock out all but the newest DuckDB."""
 
 Refold: TypeAlias = Callable[[Positions, Positions], pa.Table]
 """(since, until) → the folded rows, as of `until`, of aggregates with events from `since` on."""
+
+
+def opened(path: Path) -> duckdb.DuckDBPyConnection:
+    """A connection to the file of read models at `path`, or to a new one, for writing.
+
+    What is committed is in the file from the next checkpoint on. There is no WAL: after a kill the
+    log has what the file has not, and a WAL would write every row twice.
+    """
+    config: dict[str, Any] = {"preserve_insertion_order": False, "temp_directory": f"{path}.tmp"}
+    db = duckdb.connect(config=config)
+    try:
+        db.execute(
+            f"ATTACH {quoted(str(path))} AS read_models"
+            f" (RECOVERY_MODE no_wal_writes, STORAGE_VERSION {quoted(STORAGE_VERSION)})"
+        )
+    except duckdb.Error:
+        db.close()
+        raise
+    db.execute("USE read_models")
+    return db
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +116,7 @@ class Writer:
     def _connect(self) -> duckdb.DuckDBPyConnection:
         """The file, or a new one in its place if it cannot be opened."""
         try:
-            return duckdb.connect(str(self.path), config=CONFIG)
+            return opened(self.path)
         except duckdb.Error as error:
             if "Could not set lock" in str(error):
                 raise DataInUse(
@@ -109,14 +125,12 @@ class Writer:
             if self.path.exists():
                 self._set_aside(error)
         try:
-            return duckdb.connect(str(self.path), config=CONFIG)
+            return opened(self.path)
         except duckdb.Error as error:
             raise self._failed("before they began", error) from None
 
     def _set_aside(self, reason: object) -> None:
         aside = self.path.with_suffix(f".broken-{time.time_ns()}")
-        # First, so that it is never found beside the next file.
-        self.path.with_name(self.path.name + ".wal").unlink(missing_ok=True)
         crash.point("aside.to_rename")
         os.replace(self.path, aside)
         crash.point("aside.renamed")
@@ -262,8 +276,12 @@ class Writer:
         found = files_between(self._log, {}, self.positions)
         return [path for paths in found.values() for path in paths]
 
+    def use_threads(self, count: int) -> None:
+        """From now on. Before, it catches up with all cores, as nothing else wants them then."""
+        self._db.execute(f"SET threads = {count}")
+
     def checkpoint(self) -> None:
-        """Everything applied is in the file itself, and nothing in a WAL beside it."""
+        """Everything applied is in the file."""
         crash.point("publish.to_checkpoint")
         self._db.execute("CHECKPOINT")
         crash.point("publish.checkpointed")

@@ -58,14 +58,14 @@ def measure(folder: Path, seconds: float) -> list[Figure]:
     figures = []
     for share, goal in (50, "≤ 10 ms"), (99, "≤ 50 ms"):
         figures.append(
-            Figure(f"XADD to outcome at {STEADY_RATE:,}/s, p{share}",
+            Figure(f"XADD to outcome, {STEADY_RATE:,}/s, p{share}",
                    1000 * _quantile(latencies, share), "ms",
-                   "one fsync of 4 KiB, ms", 1000 * _quantile(disk, share), goal)
+                   f"fsync of 4 KiB, p{share}", 1000 * _quantile(disk, share), goal)
         )  # fmt: skip
-    for load, found in (f"at {STEADY_RATE:,}/s", steady), ("at full load", full):
+    for load, found in (f"{STEADY_RATE:,}/s", steady), ("full load", full):
         figures.append(
-            Figure(f"XADD to published file {load}, p99", _quantile(found, 99), "s",
-                   "publish period, s", interval_s, "≤ 1.5 s")
+            Figure(f"XADD to published, {load}, p99", _quantile(found, 99), "s",
+                   "publish period", interval_s, "≤ 1.5 s")
         )  # fmt: skip
     return figures
 

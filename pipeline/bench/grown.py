@@ -41,9 +41,8 @@ def measure_live(folder: Path) -> list[Figure]:
             most = max(most, pipeline.workers_memory_bytes())
     shutil.rmtree(folder / "live")
     return [
-        Figure("restart to the first outcome, 10 million events, a million live carts",
-               seconds, "s", goal="≤ 5 s"),
-        Figure("memory of the worker after a command to each", most / GIB, "GiB", goal="≤ 1 GiB"),
+        Figure("restart, 10 M events, 1 M live carts", seconds, "s", goal="≤ 5 s"),
+        Figure("memory, a command to each of them", most / GIB, "GiB", goal="≤ 1 GiB"),
     ]  # fmt: skip
 
 
@@ -74,7 +73,7 @@ def measure_flat(folder: Path, sizes: list[int], count: int) -> list[Figure]:
         shutil.rmtree(folder / "grown")
         first = figures[0].value if figures else found
         figures.append(
-            Figure(f"streams to read models, {events:,} events in the log", found, "commands/s",
-                   f"with {sizes[0]:,}", first, "≥ 0.9")
+            Figure(f"stream to read models, log of {events / 1e6:g} M", found, "/s",
+                   f"log of {sizes[0] / 1e6:g} M", first, "≥ 0.9")
         )  # fmt: skip
     return figures

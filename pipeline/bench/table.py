@@ -8,14 +8,18 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
+from rich import box
 from rich.table import Table
+
+WIDTH = 110
+"""What a table needs of the screen."""
 
 LIBRARIES = ("bytewax", "duckdb", "pyarrow", "pydantic", "redis")
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value, in `unit`, and what the same run gave for its limit."""
+    """One measured value, and what the same run gave for its limit, in the same `unit`."""
 
     what: str
     value: float
@@ -47,18 +51,23 @@ def as_json(figures: list[Figure]) -> dict[str, Any]:
 
 
 def as_table(figures: list[Figure]) -> Table:
-    table = Table(caption=", ".join(f"{name} {value}" for name, value in machine().items()))
-    for name in ("what", "measured", "beside", "ratio", "goal"):
-        table.add_column(name, justify="right" if name in ("measured", "ratio") else "left")
+    """`WIDTH` characters wide at the most."""
+    table = Table(
+        box=box.SIMPLE,
+        caption=", ".join(f"{name} {value}" for name, value in machine().items()),
+        caption_justify="left",
+    )
+    for name in ("what", "measured", "limit of the same run", "", "ratio", "goal"):
+        right = name in ("measured", "", "ratio")
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
     for figure in figures:
-        beside = figure.beside
-        if figure.limit is not None:
-            beside += f": {_number(figure.limit)}"
+        limit = "" if figure.limit is None else _quantity(figure.limit, figure.unit)
         ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
-        measured = f"{_number(figure.value)} {figure.unit}"
-        table.add_row(figure.what, measured, beside, ratio, figure.goal)
+        measured = _quantity(figure.value, figure.unit)
+        table.add_row(figure.what, measured, figure.beside, limit, ratio, figure.goal)
     return table
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
+def _quantity(value: float, unit: str) -> str:
+    number = f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
+    return number + unit if unit.startswith("/") else f"{number} {unit}"
