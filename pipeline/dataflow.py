@@ -42,7 +42,9 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
 
     def open_reader(number: int) -> StreamReader:
         snapshot = snapshots.open(number)
-        owned[number], last_id = restore(domain, log, number, settings.dedupe_window, snapshot)
+        owned[number], last_id = restore(
+            domain, log, number, settings.dedupe_window, snapshot, snapshots.reached
+        )
         stream = command_stream(domain.name, number)
         return StreamReader(
             url,

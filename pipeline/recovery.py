@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -111,11 +111,17 @@ def fold_rows(
 
 
 def restore(
-    domain: Domain, log: Log, number: int, dedupe_window: int, snapshot: Snapshot | None = None
+    domain: Domain,
+    log: Log,
+    number: int,
+    dedupe_window: int,
+    snapshot: Snapshot | None = None,
+    reached: Callable[[Partition, str], None] = lambda *_: None,
 ) -> tuple[Partition, str]:
     """A partition's writer as it was after its last commit, and the stream id to read after.
 
     From the snapshot and what the log has above it; from the log alone where that is of no use.
+    `reached` is called with both as it goes.
     """
     log.clear_unfinished(number)
     with log.reading():
@@ -123,11 +129,11 @@ def restore(
             try:
                 if not _is_of(snapshot, log, number):
                     snapshot.discard()
-                return _restore(domain, log, number, dedupe_window, snapshot)
+                return _restore(domain, log, number, dedupe_window, snapshot, reached)
             except sqlite3.DatabaseError as error:
                 logger.warning("the snapshot of partition %s is of no use (%s)", number, error)
                 snapshot.discard()
-        return _restore(domain, log, number, dedupe_window, snapshot)
+        return _restore(domain, log, number, dedupe_window, snapshot, reached)
 
 
 def _is_of(snapshot: Snapshot, log: Log, number: int) -> bool:
@@ -141,7 +147,12 @@ def _is_of(snapshot: Snapshot, log: Log, number: int) -> bool:
 
 
 def _restore(
-    domain: Domain, log: Log, number: int, dedupe_window: int, snapshot: Snapshot | None
+    domain: Domain,
+    log: Log,
+    number: int,
+    dedupe_window: int,
+    snapshot: Snapshot | None,
+    reached: Callable[[Partition, str], None],
 ) -> tuple[Partition, str]:
     partition = Partition(number, aggregates=Aggregates(snapshot))
     decoder = Decoder(domain)
@@ -155,6 +166,7 @@ def _restore(
         partition.remember(_outcomes(rows), dedupe_window)
         partition.next_position = rows["position"][-1].as_py() + 1
         last_stream_id = rows["stream_id"][-1].as_py()
+        reached(partition, last_stream_id)
     return partition, last_stream_id
 
 

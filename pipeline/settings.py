@@ -42,8 +42,8 @@ class Settings(BaseSettings):
     """From one publish to the next, at the least; longer when publishing takes long."""
     snapshot_rows: int = Field(250_000, ge=1)
     """Rows of a partition's log from one snapshot of its aggregates to the next."""
-    aggregates_in_memory: int = Field(400_000, ge=0)
-    """That many of all partitions stay in memory, and those that changed since a snapshot."""
+    aggregates_in_memory: int = Field(150_000, ge=0)
+    """Of all partitions together; at most twice as many for as long as a snapshot is written."""
     compact_interval_s: float = Field(10, ge=0)
     """How often small files of the log are compacted; 0 for never."""
     compact_kept_s: float = Field(30, ge=0)

@@ -34,6 +34,9 @@ logger = logging.getLogger("foldlog")
 
 FORMAT = "1"
 
+IN_MEMORY_MIN = 1000
+"""Fewer aggregates of a partition are no reason for a snapshot."""
+
 TABLES = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
@@ -172,7 +175,9 @@ class Snapshots:
     """Takes a process' snapshots, one at a time, in a thread of its own."""
 
     def __init__(self, folder: Path, domain: Domain, *, rows: int, in_memory: int, window: int):
-        """A snapshot is due after `rows` more rows; then `in_memory` aggregates stay."""
+        """A snapshot is due after `rows` more rows of a partition, or when it has half as many more
+        aggregates than `in_memory`; so many stay then. With twice as many, commits wait for it.
+        """
         self._folder = folder
         self._code = code_of(domain)
         self._rows = rows
@@ -193,9 +198,24 @@ class Snapshots:
         if end != partition.next_position:
             return  # the next batch is decided already, and not committed
         self._partitions[partition.number] = partition, stream_id
-        self._settle(wait=False)
-        if self._writing is None and end - self._open[partition.number].position >= self._rows:
+        self._settle(wait=self._above(2 * self._in_memory, partition))
+        rows = end - self._open[partition.number].position
+        if self._writing is None and (rows >= self._rows or self._too_many(partition)):
             self._take(partition, stream_id)
+
+    def reached(self, partition: Partition, stream_id: str) -> None:
+        """A start has folded the log up to here; waits for a snapshot, if memory needs one."""
+        self._partitions[partition.number] = partition, stream_id
+        if self._too_many(partition):
+            self._take(partition, stream_id)
+            self._settle(wait=True)
+
+    def _too_many(self, partition: Partition) -> bool:
+        return self._above(self._in_memory * 3 // 2, partition)
+
+    @staticmethod
+    def _above(most: int, partition: Partition) -> bool:
+        return len(partition.aggregates) > max(most, IN_MEMORY_MIN)
 
     def _take(self, partition: Partition, stream_id: str) -> None:
         snapshot = self._open[partition.number]

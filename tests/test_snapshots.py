@@ -36,7 +36,8 @@ class WithSnapshots(InProcess):
         self.snapshots = Snapshots(self.folder / "snapshots", self.domain, **self._taken)
         snapshot = self.snapshots.open(0)
         self.resumed_at = snapshot.position
-        self.partitions = [restore(self.domain, self.log, 0, DEDUPE_WINDOW, snapshot)[0]]
+        reached = self.snapshots.reached
+        self.partitions = [restore(self.domain, self.log, 0, DEDUPE_WINDOW, snapshot, reached)[0]]
 
     def handle(self, commands: list[dict[str, Any]], first: int = 0) -> None:
         decided = self.decide(0, [entry(first + i, c) for i, c in enumerate(commands)])

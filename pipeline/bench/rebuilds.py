@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import duckdb
@@ -40,7 +43,7 @@ def _of(title: str, settings: Settings) -> list[Figure]:
                "bare SELECTs", bare, "≤ 1.5"),
         Figure(f"  events into all of them, {title}", folded.events / selects, "/s"),
         Figure(f"rebuild of folded state, {title}", folded.events / folded.seconds / cores,
-               "/s a core", "bare evolve", _bare_evolve(settings), "≥ 0.6"),
+               "/s a core", "bare evolve", _bare_evolves(settings, cores), "≥ 0.6"),
     ]  # fmt: skip
 
 
@@ -58,8 +61,16 @@ def _bare_selects(settings: Settings) -> float:
     return time.perf_counter() - started
 
 
+def _bare_evolves(settings: Settings, cores: int) -> float:
+    """Events a second of one core, while all of them do the same, as in a rebuild."""
+    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
+        rates = [*pool.map(_bare_evolve, [settings] * cores)]
+    return sum(rates) / cores
+
+
 def _bare_evolve(settings: Settings) -> float:
     """Events a second of evolve on the first partition's events, all decoded before."""
+    gc.disable()  # as a rebuild does
     log = Log.open(settings.events, domain=cart.name)
     decoder = Decoder(cart)
     happened = []

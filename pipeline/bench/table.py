@@ -11,7 +11,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-WIDTH = 110
+WIDTH = 112
 """What a table needs of the screen."""
 
 LIBRARIES = ("bytewax", "duckdb", "pyarrow", "pydantic", "redis")
@@ -53,11 +53,12 @@ def as_json(figures: list[Figure]) -> dict[str, Any]:
 def as_table(figures: list[Figure]) -> Table:
     """`WIDTH` characters wide at the most."""
     table = Table(
-        box=box.SIMPLE,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
         caption=", ".join(f"{name} {value}" for name, value in machine().items()),
         caption_justify="left",
     )
-    for name in ("what", "measured", "limit of the same run", "", "ratio", "goal"):
+    for name in ("what", "measured", "beside, in the same run", "", "ratio", "goal"):
         right = name in ("measured", "", "ratio")
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
     for figure in figures:
