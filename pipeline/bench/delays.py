@@ -167,6 +167,7 @@ class _Publishes:
 
     def freshness(self, settings: Settings) -> list[float]:
         """Of each row of the log but the first: seconds from its XADD to the file that has it."""
+        warm = int(STEADY_RATE * WARM_UP_S) // PARTITIONS
         while (now := status(settings)).lag or now.unpublished:
             time.sleep(0.1)
         time.sleep(0.1)
@@ -178,10 +179,9 @@ class _Publishes:
             parts = [*log.read(partition, 0, ["position", "recorded_at"])]
             rows = pa.concat_tables(parts)["recorded_at"].cast(pa.int64())
             added = pc.divide(rows.cast(pa.float64()), 1e6).to_pylist()
-            first = 0
+            first = warm
             for when, held in self._found:
                 end = held.get(partition, 0)
                 found += [when - at for at in added[first:end]]
                 first = max(first, end)
-        warm = int(STEADY_RATE * WARM_UP_S)
-        return found[warm // PARTITIONS :]
+        return found

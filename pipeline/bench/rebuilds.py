@@ -54,6 +54,7 @@ def _bare_selects(settings: Settings) -> float:
     rows = rows_between(log, cart.schema, {}, until)
     started = time.perf_counter()
     with duckdb.connect() as db:
+        db.execute("SET enable_progress_bar = false")
         for model in read_models(cart):
             if isinstance(model, Select):
                 query = with_relations(cart.schema, rows, f"SELECT * FROM ({model.sql}\n)")

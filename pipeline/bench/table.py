@@ -11,8 +11,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-WIDTH = 112
-"""What a table needs of the screen."""
+WIDTH = 200
+"""Of the screen that a table is drawn for, so that no figure is cut short."""
 
 LIBRARIES = ("bytewax", "duckdb", "pyarrow", "pydantic", "redis")
 
@@ -51,14 +51,13 @@ def as_json(figures: list[Figure]) -> dict[str, Any]:
 
 
 def as_table(figures: list[Figure]) -> Table:
-    """`WIDTH` characters wide at the most."""
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         caption=", ".join(f"{name} {value}" for name, value in machine().items()),
         caption_justify="left",
     )
-    for name in ("what", "measured", "beside, in the same run", "", "ratio", "goal"):
+    for name in ("what", "measured", "beside", "", "ratio", "goal"):
         right = name in ("measured", "", "ratio")
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
     for figure in figures:
