@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 import tempfile
 import time
@@ -259,11 +260,12 @@ def query(
     domain: DomainName = None,
 ) -> None:
     """Ask the published read models, or with --as-of the log about any moment."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # DuckDB may not see Ctrl-C before its answer
     settings = _settings(data=data, domain=domain)
     sql, parameters = _question(settings, asked, param or [])
     try:
-        if not duckdb.extract_statements(sql):
-            raise typer.BadParameter("there is no question in it; write a SELECT")
+        if len(found := duckdb.extract_statements(sql)) != 1:
+            raise typer.BadParameter(f"there are {len(found)} questions in it; write one SELECT")
         if as_of is None:
             with connect(settings.published) as db:
                 _print_answer(db.newest, sql, parameters, output)
@@ -387,7 +389,7 @@ def rebuild(
     columns = (
         TextColumn("{task.description:20}"),
         BarColumn(),
-        TextColumn("{task.completed:>12,.0f} events"),
+        TextColumn("{task.completed:>12,.0f} rows"),
         TextColumn("{task.fields[rate]:>10,.0f}/s"),
         TimeRemainingColumn(),
     )
@@ -403,10 +405,9 @@ def rebuild(
             _settings(data=data, domain=domain), names or [], everything=everything, seen=seen
         )
     for model in built:
-        rate = model.events / max(model.seconds, 1e-9)
+        rate = model.rows / max(model.seconds, 1e-9)
         typer.echo(
-            f"{model.name:20}  {model.events:>12,} events in {model.seconds:6.2f} s"
-            f"  {rate:>12,.0f}/s"
+            f"{model.name:20}  {model.rows:>12,} rows in {model.seconds:6.2f} s  {rate:>12,.0f}/s"
         )
     if not built:
         typer.echo("every read model is as its declaration says; name one to build it anew")
@@ -446,12 +447,12 @@ def bench(
         list[Part] | None,
         typer.Argument(metavar="PART", help=f"Of {', '.join(Part)}; else the first three."),
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="All parts, about half an hour.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="All parts, about 25 minutes.")] = False,
     output: Annotated[Path, typer.Option("--json", help="Where the figures go as JSON.")] = Path(
         "bench.json"
     ),
 ) -> None:
-    """Measure this machine: each figure beside a limit of the same run. Takes three minutes."""
+    """Measure this machine: each figure beside a limit of the same run. Takes four minutes."""
     chosen = tuple(Part) if full else parts or QUICK
     with _progress(TextColumn("measuring {task.description} …")) as progress:
         task = progress.add_task("", total=None)
@@ -534,6 +535,10 @@ def main() -> None:
     except FoldlogError as error:
         print(f"foldlog: {error}", file=sys.stderr)
         sys.exit(1)
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":  # what DuckDB makes of Ctrl-C
+            raise
+        sys.exit(130)
 
 
 if __name__ == "__main__":

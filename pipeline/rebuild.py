@@ -41,15 +41,15 @@ TAKE_OVER_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """One read model, made from `events` rows of the log in `seconds`."""
+    """One read model, made from so many rows of the log in `seconds`."""
 
     name: str
-    events: int
+    rows: int
     seconds: float
 
 
 Seen = Callable[[str, int, int], None]
-"""Called with what is being built, and how many of how many events are done, all models added."""
+"""Called with what is being built, and how many of how many rows are done, all models added."""
 
 
 def rebuild(

@@ -41,8 +41,8 @@ def _of(title: str, settings: Settings) -> list[Figure]:
     return [
         Figure(f"rebuild of {len(built) - 1} SELECTs, {title}", selects, "s",
                "bare SELECTs", bare, "≤ 1.5"),
-        Figure(f"  events into all of them, {title}", folded.events / selects, "/s"),
-        Figure(f"rebuild of folded state, {title}", folded.events / folded.seconds / cores,
+        Figure(f"  events into all of them, {title}", folded.rows / selects, "/s"),
+        Figure(f"rebuild of folded state, {title}", folded.rows / folded.seconds / cores,
                "/s a core", "bare evolve", _bare_evolves(settings, cores), "≥ 0.6"),
     ]  # fmt: skip
 

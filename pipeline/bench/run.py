@@ -20,7 +20,7 @@ class Part(StrEnum):
 
 
 QUICK = (Part.throughput, Part.delays, Part.rebuilds)
-"""What a run of about three minutes measures; the others take a log of 10 to 50 million events."""
+"""What a run of four minutes measures; the others take a log of 10 to 50 million events."""
 
 
 def run(parts: Iterable[Part], *, seen: Callable[[str], None]) -> list[Figure]:
