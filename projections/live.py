@@ -126,6 +126,8 @@ class Live:
             self._writer.adopt(self._offered)
         except ReadModelInvalid as error:
             logger.warning("the read models stay as they are: %s", error)
+        else:
+            logger.info("rebuilt read models are taken over")
         self._publish()
         self._offered.unlink()
 
