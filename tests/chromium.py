@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, sync_playwright
 FOLDER = Path(__file__).parent.parent / ".browser"
 PACKAGE = "@sparticuz/chromium"
 VERSION = "147.0.0"
+PATIENCE_S = 180
 ON_PATH = ("chromium", "chromium-browser", "google-chrome")
 
 FONTS = """<?xml version="1.0"?>
@@ -70,11 +71,15 @@ def install() -> None:
     assert npm is not None
     FOLDER.mkdir(exist_ok=True)
     words = ["install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
-    subprocess.run(
-        [npm, *words, "--prefix", str(FOLDER), f"{PACKAGE}@{VERSION}"],
-        check=True,
-        env={**os.environ, "PATH": path},
-    )
+    try:
+        subprocess.run(
+            [npm, *words, "--prefix", str(FOLDER), f"{PACKAGE}@{VERSION}"],
+            check=True,
+            env={**os.environ, "PATH": path},
+            timeout=PATIENCE_S,
+        )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        sys.exit(f"npm could not get {PACKAGE}; put a Chromium on PATH, or mend npm's registry")
     packed = FOLDER / "node_modules" / PACKAGE / "bin"
     _untar(packed / "al2023.tar.br", FOLDER)
     _untar(packed / "fonts.tar.br", FOLDER)
