@@ -12,6 +12,7 @@ import traceback
 from collections import deque
 from datetime import UTC, datetime
 
+from ingest.errors import one_line
 from pipeline.settings import Settings
 
 KEPT = 100
@@ -27,8 +28,7 @@ def _time(record: logging.LogRecord) -> str:
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        message = " ".join(record.getMessage().split())
-        return f"{_time(record)} {record.levelname.lower()} {message}"
+        return f"{_time(record)} {record.levelname.lower()} {one_line(record.getMessage())}"
 
 
 class _Json(logging.Formatter):
@@ -37,7 +37,7 @@ class _Json(logging.Formatter):
             "time": _time(record),
             "level": record.levelname.lower(),
             "process": record.process,
-            "message": " ".join(record.getMessage().split()),
+            "message": one_line(record.getMessage()),
         }
         return json.dumps(line)
 

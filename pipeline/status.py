@@ -62,6 +62,11 @@ class Status:
         return None if None in lags else sum(lag for lag in lags if lag)
 
     @property
+    def rows(self) -> int:
+        """Of the log."""
+        return sum(p.position for p in self.partitions)
+
+    @property
     def unpublished(self) -> int:
         """Rows in the log that readers do not see yet."""
         return sum(p.position - p.published_position for p in self.partitions)

@@ -36,17 +36,12 @@ def _lines(now: Status, before: Status | None, seconds: float) -> list[str]:
     workers = f"runs, {now.workers} of {now.workers_wanted} workers"
     lines = [f"pipeline     {f'[green]{workers}[/]' if now.running else '[red]does not run[/]'}"]
     if before is not None:
-        committed, published = (
-            (sum(of) - sum(was)) / seconds
-            for of, was in (
-                ([p.position for p in now.partitions], [p.position for p in before.partitions]),
-                (
-                    [p.published_position for p in now.partitions],
-                    [p.published_position for p in before.partitions],
-                ),
-            )
+        committed = now.rows - before.rows
+        published = committed - (now.unpublished - before.unpublished)
+        lines.append(
+            f"rates        {committed / seconds:,.0f} rows/s to the log,"
+            f" {published / seconds:,.0f} published"
         )
-        lines.append(f"rates        {committed:,.0f} rows/s to the log, {published:,.0f} published")
     if now.published_age_s is None:
         lines.append("read models  nothing is published yet")
     else:
@@ -56,8 +51,7 @@ def _lines(now: Status, before: Status | None, seconds: float) -> list[str]:
             else "up to date"
         )
         lines.append(f"read models  published {now.published_age_s:.1f} s ago, {behind}")
-    rows = sum(p.position for p in now.partitions)
-    lines.append(f"log          {rows:,} rows in {now.files:,} files")
+    lines.append(f"log          {now.rows:,} rows in {now.files:,} files")
     if now.redis_memory_bytes is None:
         lines.append("Redis        [red]does not answer; the lag is unknown[/]")
     else:

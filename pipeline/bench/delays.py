@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ WARM_UP_S = 3.0
 
 BACKLOG = 20_000
 """Commands that wait in Redis under full load: enough that the pipeline always has a batch."""
+
+SENT_AT_ONCE = 2_000
 
 REPLY_KEY = reply_prefix(cart.name) + "bench"
 WRITTEN_BYTES = 4096
@@ -126,21 +128,11 @@ def _full_load(settings: Settings, seconds: float) -> None:
     client = redis.Redis.from_url(settings.reachable_redis, protocol=2)
     until = time.monotonic() + seconds + WARM_UP_S
     with client, Producer(settings.reachable_redis) as producer:
-        for chunk in _chunks(baskets()):
+        commands = baskets()
+        while time.monotonic() < until:
             while sum(map(client.xlen, streams)) > BACKLOG:
                 time.sleep(POLL_S)
-            producer.send_many(chunk)
-            if time.monotonic() > until:
-                return
-
-
-def _chunks(commands: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    chunk = []
-    for command in commands:
-        chunk.append(command)
-        if len(chunk) == 2_000:
-            yield chunk
-            chunk = []
+            producer.send_many([*islice(commands, SENT_AT_ONCE)])
 
 
 class _Publishes:
