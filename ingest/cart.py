@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, TypeAlias, assert_never
+from typing import Annotated, Literal, NamedTuple, TypeAlias, assert_never
 
 from pydantic import Field
 
@@ -44,8 +44,7 @@ Event: TypeAlias = ProductAdded | ProductRemoved | CheckedOut
 # --- state
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     quantity: int
     value_cents: int
 
@@ -75,15 +74,18 @@ State: TypeAlias = Open | Closed
 def evolve(state: State, event: Event) -> State:
     assert isinstance(state, Open), "nothing happens to a cart after its check-out"
     match event:
-        case ProductAdded(product_id, quantity, unit_price_cents):
-            line = state.line(product_id)
-            more = Line(line.quantity + quantity, line.value_cents + quantity * unit_price_cents)
-            return Open({**state.lines, product_id: more})
-        case ProductRemoved(product_id, quantity, value_cents):
+        case ProductAdded():
+            quantity, value_cents = state.line(event.product_id)
+            quantity += event.quantity
+            value_cents += event.quantity * event.unit_price_cents
+            return Open({**state.lines, event.product_id: Line(quantity, value_cents)})
+        case ProductRemoved():
             lines = dict(state.lines)
-            line = lines.pop(product_id)
-            if line.quantity > quantity:
-                lines[product_id] = Line(line.quantity - quantity, line.value_cents - value_cents)
+            quantity, value_cents = lines.pop(event.product_id)
+            if quantity > event.quantity:
+                quantity -= event.quantity
+                value_cents -= event.value_cents
+                lines[event.product_id] = Line(quantity, value_cents)
             return Open(lines)
         case CheckedOut():
             return Closed(*_totals(state))

@@ -67,10 +67,12 @@ def partition_of(aggregate_id: str, partitions: int) -> int:
 
 def reader(
     validate_json: Callable[[bytes], Command], *, id_field: str, bytes_max: int
-) -> Callable[[bytes], Command | Unreadable]:
+) -> Callable[[bytes | None], Command | Unreadable]:
     """A function from a payload to a command, or to an `Unreadable` that says why. Never raises."""
 
-    def read(payload: bytes) -> Command | Unreadable:
+    def read(payload: bytes | None) -> Command | Unreadable:
+        if payload is None:
+            return Unreadable("the entry has no field named command")
         if len(payload) > bytes_max:
             return Unreadable(f"the payload has {len(payload)} bytes; the limit is {bytes_max}")
         try:

@@ -155,7 +155,7 @@ class Fold:
 
     def _decide(self, partition: Partition, batch: Batch, *, check: bool) -> Decided:
         known, remembered = partition.aggregates.get, partition.outcomes
-        unseen: Aggregate = self._domain.decider.initial, 0
+        unseen: Aggregate = self._decider.initial, 0
         changed: dict[str, Aggregate] = {}
         outcomes: dict[str, First] = {}
         replies: list[tuple[str, Outcome]] = []
@@ -163,16 +163,17 @@ class Fold:
         kind: Kind
         reason: str | None
         new: list[Row]
-        prefix, recorded_us, recorded_at = b"", 0, _EPOCH
+        millisecond, recorded_us, recorded_at = b"none yet", 0, _EPOCH
 
         for stream_id, payload, fields in batch.entries:
-            milliseconds = stream_id[: stream_id.index(b"-")]
-            if milliseconds != prefix:
-                prefix = milliseconds
-                recorded_us = min(int(milliseconds), RECORDED_AT_MAX_MS) * 1000
+            if not stream_id.startswith(millisecond):
+                millisecond = stream_id[: stream_id.index(b"-") + 1]
+                recorded_us = min(int(millisecond[:-1]), RECORDED_AT_MAX_MS) * 1000
                 recorded_at = datetime.fromtimestamp(recorded_us / 1_000_000, UTC)
 
-            command = self._command(partition, payload)
+            command = self._read(payload)
+            if command.reply_to is not None:
+                command = self._answerable(command)
             command_id = command.command_id
             first: First | None = None
             if command_id is not None:
@@ -188,16 +189,21 @@ class Fold:
                         command.__dict__["occurred_at"] = recorded_at
                     aggregate_id = getattr(command, self._id_field)
                     aggregate = changed.get(aggregate_id) or known(aggregate_id) or unseen
-                    try:
-                        new, aggregate = self._events(aggregate, command, stream_id, recorded_us)
-                        if check:
-                            self._try_columns(partition, new, aggregate_id, aggregate)
-                        changed[aggregate_id] = aggregate
-                    except Rejected as rejected:
-                        kind, reason = "rejected", rejected.reason[:REASON_LENGTH_MAX]
-                        new = []
-                    except Exception as error:
-                        raise _failed(command_id, stream_id, error) from error
+                    if aggregate is unseen and (stream := self._elsewhere(aggregate_id, partition)):
+                        kind, reason = "unreadable", f"{aggregate_id} belongs in {stream}"
+                    else:
+                        try:
+                            new, aggregate = self._events(
+                                aggregate, command, aggregate_id, stream_id, recorded_us
+                            )
+                            if check:
+                                self._try_columns(partition, new, aggregate_id, aggregate)
+                            changed[aggregate_id] = aggregate
+                        except Rejected as rejected:
+                            kind, reason = "rejected", rejected.reason[:REASON_LENGTH_MAX]
+                            new = []
+                        except Exception as error:
+                            raise _failed(command_id, stream_id, error) from error
                 rows += new or [(
                     stream_id, EVENT_TYPE_OF_OUTCOME[kind], aggregate_id, None, command_id,
                     command.correlation_id, command.causation_id, recorded_us,
@@ -223,42 +229,37 @@ class Fold:
             last_stream_id=batch.entries[-1][0].decode() if batch.entries else None,
         )
 
-    def _command(self, partition: Partition, payload: bytes | None) -> Command | Unreadable:
-        """The command, if it is one and has come to the right place."""
-        if payload is None:
-            return Unreadable("the entry has no field named command")
-        command = self._read(payload)
-        if not isinstance(command, Unreadable):
-            aggregate_id = getattr(command, self._id_field)
-            right = partition_of(aggregate_id, self._partitions)
-            if right != partition.number:
-                command = self._unreadable(
-                    command,
-                    f"{aggregate_id} belongs in {command_stream(self._domain.name, right)}",
-                )
-        if command.reply_to is not None and not command.reply_to.startswith(self._reply_prefix):
-            refused = self._unreadable(command, f"reply_to: begin it with {self._reply_prefix}")
-            command = replace(refused, reply_to=None)
-        return command
+    def _elsewhere(self, aggregate_id: str, partition: Partition) -> str | None:
+        """The stream where an aggregate's commands belong, if not in this partition's."""
+        right = partition_of(aggregate_id, self._partitions)
+        return None if right == partition.number else command_stream(self._domain.name, right)
 
-    def _unreadable(self, command: Command | Unreadable, reason: str) -> Unreadable:
-        if isinstance(command, Unreadable):
+    def _answerable(self, command: Command | Unreadable) -> Command | Unreadable:
+        """The command, if its sender may be told where it says."""
+        if command.reply_to is None or command.reply_to.startswith(self._reply_prefix):
             return command
-        kept = ("command_id", "correlation_id", "causation_id", "reply_to")
+        if isinstance(command, Unreadable):
+            return replace(command, reply_to=None)
         return Unreadable(
-            reason,
+            f"reply_to: begin it with {self._reply_prefix}",
             aggregate_id=getattr(command, self._id_field),
-            **{name: getattr(command, name) for name in kept},
+            command_id=command.command_id,
+            correlation_id=command.correlation_id,
+            causation_id=command.causation_id,
         )
 
     def _events(
-        self, aggregate: Aggregate, command: Command, stream_id: bytes, recorded_us: int
+        self,
+        aggregate: Aggregate,
+        command: Command,
+        aggregate_id: str,
+        stream_id: bytes,
+        recorded_us: int,
     ) -> tuple[list[Row], Aggregate]:
         """The rows of a command's events, and the aggregate after them. Raises `Rejected`."""
         state, version = aggregate
         if command.expected_version is not None and command.expected_version != version:
             raise Rejected(f"the version is {version}, not {command.expected_version}")
-        aggregate_id = getattr(command, self._id_field)
         rows: list[Row] = []
         for event in self._decider.decide(state, command):
             state = self._decider.evolve(state, event)
