@@ -93,6 +93,8 @@ class LiveSelect:
     keys: list[str]
     components: list[Component]
     view: str
+    aggregate: str | None
+    """The key that is the aggregate's id, which no event is without."""
 
     def merge(self, table: str, batch: str) -> str:
         """SQL that merges the relation `batch` into `table`; both have the same columns."""
@@ -101,8 +103,16 @@ class LiveSelect:
         update = f" WHEN MATCHED THEN UPDATE SET {sets}" if sets else ""
         columns = [*self.keys, *(c.column for c in self.components)]
         values = ", ".join(f"s.{column}" for column in columns)
+        source = batch
+        if self.aggregate:
+            # There are many aggregates, and most of them are not in the batch. For a single key
+            # DuckDB leaves those out while it reads the table, by a Bloom filter; not for several.
+            one = f"{self.aggregate} IN (SELECT {self.aggregate} FROM {batch})"
+            few = f"SELECT rowid AS row, {', '.join(self.keys)} FROM {table} WHERE {one}"
+            source = f"(SELECT s.*, t.row FROM {batch} s LEFT JOIN ({few}) t ON {same})"
+            same = "t.rowid = s.row"
         return (
-            f"MERGE INTO {table} t USING {batch} s ON {same}{update}"
+            f"MERGE INTO {table} t USING {source} s ON {same}{update}"
             f" WHEN NOT MATCHED THEN INSERT ({', '.join(columns)}) VALUES ({values})"
         )
 
@@ -185,6 +195,7 @@ class _Compiler:
             keys=list(key_columns.values()),
             components=list(self._components.values()),
             view=f"SELECT {', '.join(projections)} FROM {self._table}{condition}",
+            aggregate=key_columns.get("aggregate_id") if self._source == "events" else None,
         )
 
     def _keys(self, tree: exp.Select, group: exp.Expr) -> list[str]:
