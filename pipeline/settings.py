@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     """How long compacted files stay for readers that have listed them."""
     export_interval_s: float = Field(600, ge=0)
     """How often read models are written as Parquet files, and once when stopping; 0 for never."""
-    flush_rows_max: int = Field(200_000, ge=1)
+    flush_rows_max: int = Field(500_000, ge=1)
     """Log rows that wait in memory for the read models before the pipeline waits for them."""
 
     metrics_port: int = Field(0, ge=0, le=65_535)

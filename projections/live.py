@@ -8,6 +8,7 @@ write side does not run away from the read side.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -107,6 +108,8 @@ class Live:
             closing = self._closing
             self._changed.notify_all()
         started = time.monotonic()
+        if closing:
+            self._writer.use_threads(os.cpu_count() or 1)
         self._writer.apply(commits)
         if commits:
             self._flushed(time.monotonic() - started)

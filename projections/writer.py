@@ -277,7 +277,7 @@ class Writer:
         return [path for paths in found.values() for path in paths]
 
     def use_threads(self, count: int) -> None:
-        """From now on. Before, it catches up with all cores, as nothing else wants them then."""
+        """From now on. It begins with all cores, as nothing else wants them while it catches up."""
         self._db.execute(f"SET threads = {count}")
 
     def checkpoint(self) -> None:
