@@ -45,7 +45,7 @@ def measure(folder: Path, count: int) -> list[Figure]:
 
 
 def rate(settings: Settings, sent: list[dict[str, Any]]) -> float:
-    """Commands a second of a pipeline that finds them all waiting.
+    """Commands a second of a pipeline that finds them all waiting, and is stopped when it is done.
 
     The clock runs from the first new commit to the publish that holds everything.
     """
@@ -56,12 +56,11 @@ def rate(settings: Settings, sent: list[dict[str, Any]]) -> float:
             time.sleep(0.01)
         started = time.time()
         counted = len(sent) - (sum(after.values()) - sum(before.values()))
-        while True:
+        while status(settings).lag:
             time.sleep(LOOK_S)
             pipeline.check()
-            now = status(settings)
-            if now.lag == 0 and now.unpublished == 0:
-                return counted / (settings.published.stat().st_mtime - started)
+    assert status(settings).unpublished == 0
+    return counted / (settings.published.stat().st_mtime - started)
 
 
 def _size(settings: Settings) -> int:
