@@ -60,8 +60,8 @@ def _build(settings: Settings) -> None:
             time.sleep(0.5)
 
 
-def measure_flat(folder: Path, sizes: list[int], count: int) -> list[Figure]:
-    """The pipeline's rate for `count` commands on top of logs of these sizes."""
+def measure_flat(folder: Path, sizes: list[int], count: int | None = None) -> list[Figure]:
+    """The pipeline's rate for the demo, or its first `count` commands, on logs of these sizes."""
     sent = [*baskets(count)]
     figures: list[Figure] = []
     for events in sizes:

@@ -41,5 +41,5 @@ def run(parts: Iterable[Part], *, seen: Callable[[str], None]) -> list[Figure]:
                     figures += grown.measure_live(folder)
                 case Part.flat:
                     sizes = [1_000_000, 10_000_000, 50_000_000]
-                    figures += grown.measure_flat(folder, sizes, 1_000_000)
+                    figures += grown.measure_flat(folder, sizes)
     return figures
