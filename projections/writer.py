@@ -41,9 +41,14 @@ def opened(path: Path) -> duckdb.DuckDBPyConnection:
     """A connection to the file of read models at `path`, or to a new one, for writing.
 
     What is committed is in the file from the next checkpoint on. There is no WAL: after a kill the
-    log has what the file has not, and a WAL would write every row twice.
+    log has what the file has not, and a WAL would write every row twice. A commit makes no
+    checkpoint by itself: before a publish it would only write what the next one writes again.
     """
-    config: dict[str, Any] = {"preserve_insertion_order": False, "temp_directory": f"{path}.tmp"}
+    config: dict[str, Any] = {
+        "preserve_insertion_order": False,
+        "temp_directory": f"{path}.tmp",
+        "checkpoint_threshold": "1TB",
+    }
     db = duckdb.connect(config=config)
     try:
         db.execute(
