@@ -1,7 +1,8 @@
 """The folded read model from the whole log: a dataflow with the log as its source, on all cores.
 
-One process for each core, and each owns some partitions, as when commands come in. Its result is
-one Arrow file for each partition, which the rebuild reads and removes.
+One process for each core, and each owns some partitions, as when commands come in. Nothing moves
+between them, so each is a dataflow of its own: a cluster's workers would wait for each other first.
+Its result is one Arrow file for each partition, which the rebuild reads and removes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pipeline.fold import FoldedRows
 from pipeline.log import Log
 from pipeline.recovery import Decoder, fold_rows, scan
 from pipeline.settings import Settings
-from pipeline.worker import addresses, run
+from pipeline.worker import run
 from projections.relations import Positions
 
 
@@ -49,7 +50,7 @@ class _LogPart(StatelessSourcePartition[Events]):
 
 
 class LogSource(DynamicSource[Events]):
-    """Worker `i` of `n` reads partitions i, i + n, i + 2n …"""
+    """Reads the partitions of `until`, one after the other. For a dataflow of one worker."""
 
     def __init__(self, domain: Domain, log: Log, until: Positions) -> None:
         self._domain = domain
@@ -57,13 +58,11 @@ class LogSource(DynamicSource[Events]):
         self._until = until
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _LogPart:
-        mine = sorted(self._until)[worker_index::worker_count]
-        return _LogPart(self._events(mine))
+        return _LogPart(self._events())
 
-    def _events(self, partitions: list[int]) -> Iterator[Events]:
-        for partition in partitions:
-            until = {partition: self._until[partition]}
-            for rows in scan(self._domain, self._log, until) if until[partition] else ():
+    def _events(self) -> Iterator[Events]:
+        for partition, end in self._until.items():
+            for rows in scan(self._domain, self._log, {partition: end}) if end else ():
                 yield Events(partition, rows)
             yield Events(partition, None)
 
@@ -117,17 +116,17 @@ def replay(
     """
     count = min(os.cpu_count() or 1, sum(1 for end in until.values() if end) or 1)
     reading, writing = os.pipe()  # one for all: so short a line arrives whole
-    arguments = [str(writing), json.dumps(until), str(folder), *addresses(count)]
+    shares = [dict([*until.items()][process::count]) for process in range(count)]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-P", "-m", "pipeline.replay", str(process), *arguments],
+            [sys.executable, "-P", "-m", "pipeline.replay",
+             str(writing), json.dumps(share), str(folder)],
             env={**os.environ, **settings.as_environment()},
-            stdout=subprocess.DEVNULL,  # Bytewax says there that the others are not up yet
             pass_fds=[writing],
             preexec_fn=die_with_parent,
         )
-        for process in range(count)
-    ]
+        for share in shares
+    ]  # fmt: skip
     os.close(writing)
     try:
         with os.fdopen(reading) as lines:
@@ -144,7 +143,7 @@ def replay(
     return pa.concat_tables([empty, *files])
 
 
-def _main(process: str, progress: str, until: str, folder: str, *addresses: str) -> int:
+def _main(progress: str, until: str, folder: str) -> int:
     settings = Settings()
     domain = settings.load_domain()
     log = Log.open(settings.events, domain=domain.name)
@@ -154,7 +153,7 @@ def _main(process: str, progress: str, until: str, folder: str, *addresses: str)
         os.write(int(progress), b"%d\n" % events)
 
     flow = build(domain, log, positions, Path(folder), seen)
-    return run(lambda _: flow, int(process), list(addresses))
+    return run(lambda _: flow)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from bytewax.dataflow import Dataflow
@@ -44,23 +44,23 @@ def flow(stop: Stop | None = None) -> Dataflow:
 
 
 def addresses(count: int) -> list[str]:
-    """Where so many processes on this host find each other; a single one needs no address."""
+    """Where so many processes on this host find each other; a single one needs none."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
-        return [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets] if count > 1 else ["alone"]
+        return [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets] if count > 1 else []
     finally:
         for s in sockets:
             s.close()
 
 
-def run(make: Callable[[Stop], Dataflow], process: int, addresses: list[str]) -> int:
+def run(make: Callable[[Stop], Dataflow], process: int = 0, addresses: Sequence[str] = ()) -> int:
     """Run one process of a dataflow to its end; the exit code."""
     logs.set_up(Settings())
     stop = Stop()
     gc.disable()  # aggregates live long: looking at them again and again took much of the time
     try:
-        if len(addresses) > 1:
-            cli_main(make(stop), process_id=process, addresses=addresses, epoch_interval=EPOCH)
+        if addresses:
+            cli_main(make(stop), process_id=process, addresses=[*addresses], epoch_interval=EPOCH)
         else:
             cli_main(make(stop), epoch_interval=EPOCH)
         if stop.error is not None:

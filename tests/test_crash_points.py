@@ -75,7 +75,7 @@ def test_no_step_is_without_its_crash_points() -> None:
 def run_worker(settings: Settings, crash_at: str) -> int:
     """One worker process by itself, until it ends; its exit code."""
     environment = {**os.environ, **settings.as_environment(), crash.VARIABLE: crash_at}
-    worker = [sys.executable, "-m", "pipeline.worker", "0", "alone"]
+    worker = [sys.executable, "-m", "pipeline.worker", "0"]
     return subprocess.run(worker, env=environment, timeout=DEADLINE_S).returncode
 
 

@@ -41,7 +41,7 @@ def start_worker(settings: Settings, file_bytes_max: int | None = None) -> subpr
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
 
     return subprocess.Popen(
-        [sys.executable, "-m", "pipeline.worker", "0", "alone"],
+        [sys.executable, "-m", "pipeline.worker", "0"],
         env={**os.environ, **settings.as_environment()},
         stderr=subprocess.PIPE,
         text=True,
