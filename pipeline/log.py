@@ -16,11 +16,11 @@ import fcntl
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -61,6 +61,10 @@ class LogFile:
 
     def covers(self, first: int) -> bool:
         return self.last is not None and self.first <= first <= self.last
+
+
+_Span: TypeAlias = tuple[int, int | None, str]
+"""First position, last one where the name says it, name: cheaper than a `LogFile`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,32 +127,37 @@ class Log:
 
     def all_files(self, partition: int) -> list[LogFile]:
         """Every file, those that others cover as well; of one first position the widest first."""
-        found = self._listed(partition, lambda name: name.endswith(".parquet"))
-        return sorted(found, key=lambda f: (f.first, -1 if f.last is None else -f.last))
+        return self._at(partition, self._spans(partition))
 
     def _compacted_files(self, partition: int) -> list[LogFile]:
         """Far fewer than all, and so cheaper to look at with each commit."""
-        return self._listed(partition, lambda name: name.endswith(".parquet") and "-" in name)
-
-    def _listed(self, partition: int, wanted: Callable[[str], bool]) -> list[LogFile]:
-        folder = self._partition_folder(partition)
-        found = []
-        for name in filter(wanted, os.listdir(folder)):
-            first, _, last = name.removesuffix(".parquet").partition("-")
-            found.append(LogFile(int(first), folder / name, int(last) if last else None))
-        return found
+        return self._at(partition, self._spans(partition, "-"))
 
     def files(self, partition: int, first: int = 0) -> list[LogFile]:
         """The files that hold the positions from `first` on, in order, none twice."""
-        found: list[LogFile] = []
+        found: list[_Span] = []
         held = -1
-        for file in self.all_files(partition):
-            if file.first > held:
-                found.append(file)
-                held = file.first if file.last is None else file.last
-        after = [i for i, file in enumerate(found) if file.first > first]
-        start = (after[0] if after else len(found)) - 1
-        return found[max(0, start) :]
+        for span in self._spans(partition):
+            begin, end, _ = span
+            if begin > held:
+                if begin <= first:
+                    found.clear()
+                found.append(span)
+                held = begin if end is None else end
+        return self._at(partition, found)
+
+    def _spans(self, partition: int, having: str = "") -> list[_Span]:
+        """What the names of the partition's files say, of those that have `having` in theirs."""
+        found: list[_Span] = []
+        for name in os.listdir(self._partition_folder(partition)):
+            if having in name and name.endswith(".parquet"):
+                first, _, last = name.removesuffix(".parquet").partition("-")
+                found.append((int(first), int(last) if last else None, name))
+        return sorted(found, key=lambda span: (span[0], -1 if span[1] is None else -span[1]))
+
+    def _at(self, partition: int, spans: Iterable[_Span]) -> list[LogFile]:
+        folder = self._partition_folder(partition)
+        return [LogFile(first, folder / name, last) for first, last, name in spans]
 
     def tail(self, partition: int) -> Tail:
         """Where the partition ends now. Raises `LogDamaged` where its last file cannot be read."""

@@ -91,9 +91,10 @@ def with_relations(schema: pa.Schema, log: str, query: str) -> str:
 
 def files_between(log: LogFiles, since: Positions, until: Positions) -> dict[int, list[str]]:
     """Partition → the files that hold its positions from `since` up to, not including, `until`."""
+    here = os.getcwd()
     return {
         partition: [
-            os.path.abspath(f.path)
+            os.path.join(here, f.path)
             for f in log.files(partition, since.get(partition, 0))
             if f.first < end
         ]
