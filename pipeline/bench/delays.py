@@ -160,12 +160,14 @@ class _Publishes:
     def freshness(self, settings: Settings) -> list[float]:
         """Of each row of the log but the first: seconds from its XADD to the file that has it."""
         warm = int(STEADY_RATE * WARM_UP_S) // PARTITIONS
-        while (now := status(settings)).lag or now.unpublished:
+        while status(settings).lag:
             time.sleep(0.1)
-        time.sleep(0.1)
+        log = Log.open(settings.events, domain=cart.name)
+        ends = {p: log.next_position(p) for p in range(PARTITIONS)}
+        while self._thread.is_alive() and (not self._found or self._found[-1][1] != ends):
+            time.sleep(POLL_S)
         self._done = True
         self._thread.join()
-        log = Log.open(settings.events, domain=cart.name)
         found: list[float] = []
         for partition in range(PARTITIONS):
             parts = [*log.read(partition, 0, ["position", "recorded_at"])]
