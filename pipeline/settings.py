@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     """Bytewax processes; each owns some partitions, so no more than there are partitions."""
     batch_max: int = Field(8192, ge=1, le=1_000_000)
     """Commands in one commit. Larger batches cost less a command and hold more memory."""
-    linger_ms: float = Field(5, ge=0, le=10_000)
+    linger_ms: float = Field(2, ge=0, le=10_000)
     """Wait this long after a batch that was not full: fewer, larger files for a little latency."""
     payload_bytes_max: int = Field(65_536, ge=1)
     """A longer command is unreadable."""
