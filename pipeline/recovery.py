@@ -213,6 +213,7 @@ def scan(
     """
     shown = columns or ", ".join(map(named, Decoder(domain).columns))
     with duckdb.connect() as db:
+        db.execute("SET enable_progress_bar = false")  # it prints where it takes us for a notebook
         for partition, end in until.items():
             rows = current_rows(domain, log, {}, {partition: end})
             query = with_relations(domain.schema, rows, f"SELECT {shown} FROM events WHERE {where}")
