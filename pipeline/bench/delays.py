@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -46,13 +48,13 @@ POLL_S = 0.005
 
 def measure(folder: Path, seconds: float) -> list[Figure]:
     """Latency and freshness, each for so many seconds."""
-    with own_redis(folder / "steady") as settings, Pipeline(settings) as pipeline:
-        pipeline.wait_until_ready()
-        published = _Publishes(settings)
+    with _running(folder / "latency") as settings:  # alone: to watch publishes takes time from it
         latencies, disk = _latencies(settings, seconds), _fsyncs(folder)
+    with _running(folder / "steady") as settings:
+        published = _Publishes(settings)
+        _latencies(settings, seconds)
         steady = published.freshness(settings)
-    with own_redis(folder / "full") as settings, Pipeline(settings) as pipeline:
-        pipeline.wait_until_ready()
+    with _running(folder / "full") as settings:
         published = _Publishes(settings)
         _full_load(settings, seconds)
         full = published.freshness(settings)
@@ -70,6 +72,14 @@ def measure(folder: Path, seconds: float) -> list[Figure]:
                    "publish period", interval_s, "≤ 1.5 s")
         )  # fmt: skip
     return figures
+
+
+@contextmanager
+def _running(data: Path) -> Iterator[Settings]:
+    """A pipeline that is up, and a Redis of its own."""
+    with own_redis(data) as settings, Pipeline(settings) as pipeline:
+        pipeline.wait_until_ready()
+        yield settings
 
 
 def _quantile(values: list[float], percent: int) -> float:
