@@ -75,7 +75,8 @@ class _Wire:
             fields = command.model_dump(mode="json", exclude_none=True)
         else:
             fields = {**command}
-            fields.setdefault("command_id", str(uuid.uuid4()))
+            if "command_id" not in fields:
+                fields["command_id"] = str(uuid.uuid4())
         if reply_to is not None:
             fields["reply_to"] = reply_to
         aggregate_id = fields.get(self._id_field)
