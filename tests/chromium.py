@@ -95,7 +95,8 @@ def install() -> None:
 def _untar(path: Path, folder: Path) -> None:
     data = io.BytesIO(brotli.decompress(path.read_bytes()))
     with tarfile.open(fileobj=data) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # not in 3.11.2
+        archive.extractall(folder)
 
 
 if __name__ == "__main__":
