@@ -44,7 +44,8 @@ class Publisher:
         if self._published == moment:
             return False
         started = time.monotonic()
-        self._writer.publish_log()
+        _, rows = moment
+        self._writer.publish_log(rows)
         self._writer.checkpoint()
         to_copy = time.monotonic()
         beside = self._path.with_suffix(".next")

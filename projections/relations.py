@@ -89,7 +89,7 @@ def with_relations(schema: pa.Schema, log: str, query: str) -> str:
     return f"WITH {', '.join(parts)} {query}"
 
 
-def files_between(log: LogFiles, since: Positions, until: Positions) -> dict[int, list[str]]:
+def _files_between(log: LogFiles, since: Positions, until: Positions) -> dict[int, list[str]]:
     """Partition → the files that hold its positions from `since` up to, not including, `until`."""
     here = os.getcwd()
     return {
@@ -108,7 +108,7 @@ def rows_between(log: LogFiles, schema: pa.Schema, since: Positions, until: Posi
 
     `schema` names every column that some file may have; files that lack one show NULL for it.
     """
-    found = files_between(log, since, until)
+    found = _files_between(log, since, until)
     if not any(found.values()):
         return empty_rows(schema)
     ranges = [

@@ -23,7 +23,7 @@ from ingest import crash
 from ingest.domain import Domain
 from ingest.errors import DataInUse, ReadModelFailed, ReadModelInvalid, one_line
 from projections.model import Folded
-from projections.relations import LogFiles, Positions, files_between, quoted
+from projections.relations import LogFiles, Positions, quoted
 from projections.select import refused
 from projections.tables import Stored, Tables
 from projections.upcast import current_rows
@@ -114,9 +114,12 @@ class Writer:
         self.positions = self._tables.positions()
 
     @property
-    def moment(self) -> tuple[int, dict[int, int], list[str]]:
-        """Equal only while every read model holds the same rows, and the log the same files."""
-        return self._adopted, dict(self.positions), self._files()
+    def moment(self) -> tuple[int, str]:
+        """Equal only while every read model holds the same rows, and the log the same files.
+
+        How often rebuilt read models were taken over, and SQL for the rows of the log that are in.
+        """
+        return self._adopted, self._rows_between({}, self.positions)
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         """The file, or a new one in its place if it cannot be opened."""
@@ -272,14 +275,9 @@ class Writer:
     def _rows_between(self, since: Positions, until: Positions) -> str:
         return current_rows(self._domain, self._log, since, until)
 
-    def publish_log(self) -> None:
-        """Point the relations at the log's files that hold exactly the positions applied."""
-        log = self._rows_between({}, self.positions)
-        self._transaction(lambda: self._tables.set_log(log))
-
-    def _files(self) -> list[str]:
-        found = files_between(self._log, {}, self.positions)
-        return [path for paths in found.values() for path in paths]
+    def publish_log(self, rows: str) -> None:
+        """Point the relations at the rows of the SELECT `rows`: those of a `moment`."""
+        self._transaction(lambda: self._tables.set_log(rows))
 
     def use_threads(self, count: int) -> None:
         """From now on. It begins with all cores, as nothing else wants them while it catches up."""
