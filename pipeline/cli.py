@@ -35,6 +35,7 @@ from pipeline.bench.table import as_table as as_bench_table
 from pipeline.compaction import compact as run_compact
 from pipeline.demo import as_table
 from pipeline.demo import demo as run_demo
+from pipeline.exports import export as run_export
 from pipeline.history import history as history_of
 from pipeline.log import Log
 from pipeline.new import new as write_starter
@@ -46,7 +47,6 @@ from pipeline.up import up as run_up
 from pipeline.verify import verify as verify_all
 from pipeline.watch import as_screen
 from pipeline.watch import watch as watch_status
-from projections.export import export as write_parquet
 from projections.query import connect, queries
 from projections.relations import quoted
 
@@ -417,7 +417,7 @@ def rebuild(
 def compact(
     kept: Annotated[
         float | None,
-        typer.Option("--kept-s", help="Seconds that compacted files stay for readers [30]."),
+        typer.Option("--kept-s", help="Seconds that compacted files stay for readers [a day]."),
     ] = None,
     data: Data = None,
     domain: DomainName = None,
@@ -425,19 +425,23 @@ def compact(
     """Merge small files of the log into large ones; `foldlog up` does it as it goes."""
     settings = _settings(data=data, domain=domain, compact_kept_s=kept)
     log = Log.open(settings.events, domain=settings.load_domain().name)
-    done = run_compact(settings, log, kept_s=settings.compact_kept_s)
+    settings.protect()
+    done = run_compact(settings, log)
     files = sum(len(log.files(partition)) for partition in range(log.partitions))
     typer.echo(
         f"{done.merged:,} files became {done.into:,}, {done.removed:,} were removed;"
-        f" the log has {files:,}"
+        f" the log has {files:,}, and {done.kept.files:,} are kept for readers"
     )
 
 
 @app.command(epilog="Example: `foldlog export && ls data/parquet`")
-def export(data: Data = None) -> None:
-    """Write the read models as Parquet files; `foldlog up` does it now and then, and at its end."""
-    settings = _settings(data=data)
-    for path in write_parquet(settings.published, settings.exported):
+def export(data: Data = None, domain: DomainName = None) -> None:
+    """Write Parquet files: the read models, and what is new of events, rejections and outcomes.
+
+    `foldlog up` writes them now and then, and at its end; of events, rejections and outcomes once
+    this was done here.
+    """
+    for path in run_export(_settings(data=data, domain=domain)):
         typer.echo(f"{path}  {path.stat().st_size:,} bytes")
 
 

@@ -1,8 +1,10 @@
 """Compaction: small commits become large files, in the background, and safe to kill at any point.
 
 The large file is in the log, durably, before any that it covers is removed; a reader takes the
-widest file for each position, so it never sees a gap or a row twice. Covered files go once they
-have been covered for a while, no `Log.reading` is open, and the published file names none of them.
+widest file for each position, so it never sees a gap or a row twice. Covered files go from the log
+once they have been covered for a while and no `Log.reading` is open. Those that were published stay
+under another name, where no one who lists the log meets them, for readers that have an older
+published file open; see `projections.kept`.
 
 Files are merged by size, as in a log-structured merge tree: `FAN_IN` neighbours of one size class
 become one of the next. So each row is written a few times, and the number of files grows with the
@@ -11,24 +13,45 @@ logarithm of the number of commits.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 
 import duckdb
 
-from ingest import crash
+from ingest import crash, rights
 from ingest.errors import NotAvailable, one_line
 from pipeline.lock import alone
 from pipeline.log import COMPACTING, Log, LogFile
 from pipeline.settings import Settings
+from projections.relations import quoted
 
 FAN_IN = 16
 ROWS_MAX = 1_000_000
 """Rows that a file is compacted to; what is half as large is left alone."""
+
+
+NOTE = "kept.json"
+
+MANY = 10_000
+PAUSE_S = 5
+"""Between looks at what is kept, for each `MANY` files of it: a look at so many takes 0.1 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptForReaders:
+    """What is kept only for readers that have an older published file open."""
+
+    files: int = 0
+    bytes: int = 0
+    """Of the disk."""
+    at: float = 0
+    """When this was looked up, as a Unix time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +61,8 @@ class Compacted:
     merged: int
     into: int
     removed: int
+    """From the log."""
+    kept: KeptForReaders
 
 
 def choose(rows: Sequence[int]) -> range | None:
@@ -68,31 +93,28 @@ def _runs(small: Sequence[bool]) -> Iterator[range]:
         yield range(start, stop)
 
 
-def compact(settings: Settings, log: Log, *, kept_s: float) -> Compacted:
+def compact(settings: Settings, log: Log) -> Compacted:
     """Merge what there is to merge in every partition, and remove what is covered for long enough.
 
     The newest file of a partition is left as it is. Raises `DataInUse` while another one compacts,
-    and `LogDamaged` where a file cannot be read.
+    `LogDamaged` where a file cannot be read, and `NoRoom`.
     """
     merged = into = removed = 0
     refusal = "another compaction of this log runs; wait for it"
-    with alone(log.folder / "compaction.lock", refusal):
+    with alone(log.folder / "_compaction.lock", refusal):
         for partition in range(log.partitions):
             log.clear_unfinished(partition, COMPACTING)
             while files := _next(log, partition):
                 log.append_compacted(partition, files)
                 merged += len(files)
                 into += 1
-        named = _published_names(settings)
         with log.removing() as allowed:
             for partition in range(log.partitions) if allowed else ():
-                for file in _covered(log, partition, kept_s):
-                    if file.path.name not in named.get(partition, ()):
-                        crash.point("compact.to_remove")
-                        os.unlink(file.path)
-                        crash.point("compact.removed")
-                        removed += 1
-    return Compacted(merged, into, removed)
+                if covered := _covered(log, partition, settings.compact_grace_s):
+                    log.remove(partition, covered)
+                    removed += len(covered)
+        kept = trim(settings, log)
+    return Compacted(merged, into, removed, kept)
 
 
 def _next(log: Log, partition: int) -> list[LogFile]:
@@ -101,11 +123,11 @@ def _next(log: Log, partition: int) -> list[LogFile]:
     return files[chosen.start : chosen.stop] if chosen else []
 
 
-def _covered(log: Log, partition: int, kept_s: float) -> list[LogFile]:
-    """The files that no reader needs any more: another has covered them for `kept_s` seconds."""
+def _covered(log: Log, partition: int, grace_s: float) -> list[LogFile]:
+    """The files that the log needs no more: another has covered them for `grace_s` seconds."""
     files = log.all_files(partition)
     now = time.time()
-    wide = [f for f in files if f.last is not None and f.path.stat().st_mtime + kept_s <= now]
+    wide = [f for f in files if f.last is not None and f.path.stat().st_mtime + grace_s <= now]
     return [
         file
         for file in files
@@ -116,19 +138,78 @@ def _covered(log: Log, partition: int, kept_s: float) -> list[LogFile]:
     ]
 
 
-def _published_names(settings: Settings) -> dict[int, set[str]]:
-    """Partition → names of the files that the published views read."""
-    names: dict[int, set[str]] = {}
-    if settings.published.exists():
-        try:
-            with duckdb.connect(str(settings.published), read_only=True) as db:
-                shown = "SELECT sql FROM duckdb_views() WHERE schema_name = 'live'"
-                views = "".join(sql for (sql,) in db.execute(shown).fetchall())
-        except duckdb.Error as error:
-            raise NotAvailable(
-                f"{settings.published} does not say which files it reads ({one_line(error)});"
-                " none is removed until the pipeline has published again"
-            ) from None
-        for partition, name in re.findall(r"/partition=(\d+)/([\d-]+\.parquet)'", views):
-            names.setdefault(int(partition), set()).add(name)
-    return names
+def trim(settings: Settings, log: Log) -> KeptForReaders:
+    """Remove what was kept for readers for long enough, or takes too much room; what is left.
+
+    It never removes what the published file names.
+    """
+    before = kept_for_readers(settings)
+    now = time.time()
+    too_soon = 0 <= now - before.at < before.files // MANY * PAUSE_S
+    if too_soon or not settings.kept.exists():
+        return before
+    disk = os.statvfs(settings.kept)
+    most = min(settings.compact_kept_bytes, disk.f_bavail * disk.f_frsize)
+    waiting = _waiting(settings, log)
+    total = sum(size for _, size, _ in waiting)
+    removed = 0
+    for since, size, path in waiting:
+        age_s = now - since
+        if age_s < settings.compact_grace_s or (age_s < settings.compact_kept_s and total <= most):
+            break
+        with suppress(FileNotFoundError):
+            crash.point("trim.to_remove")
+            os.unlink(path)
+            crash.point("trim.removed")
+        total -= size
+        removed += 1
+    kept = KeptForReaders(len(waiting) - removed, total, now)
+    (settings.kept / NOTE).write_text(json.dumps(asdict(kept)))
+    rights.share(settings.kept / NOTE)
+    return kept
+
+
+def kept_for_readers(settings: Settings) -> KeptForReaders:
+    """What the last `trim` has left."""
+    try:
+        return KeptForReaders(**json.loads((settings.kept / NOTE).read_bytes()))
+    except (OSError, ValueError, TypeError):  # not yet, or cut off by a kill
+        return KeptForReaders()
+
+
+def _waiting(settings: Settings, log: Log) -> list[tuple[float, int, str]]:
+    """When each file has gone from the log, its bytes on the disk and its path; oldest first."""
+    found = []
+    for folder in settings.kept.glob("*/partition=*"):
+        partition = int(folder.name.partition("=")[2])
+        with os.scandir(folder) as files:
+            for file in files:
+                with suppress(FileNotFoundError):
+                    found.append((folder.parent.name, partition, file, file.stat()))
+    # In this order: what is linked meanwhile is not among the found ones.
+    log_has = {(n, file.path.name) for n in range(log.partitions) for file in log.all_files(n)}
+    published = _published_names(settings)
+    return sorted(
+        (about.st_ctime, about.st_blocks * 512, file.path)
+        for identity, partition, file, about in found
+        if (partition, file.name) not in published
+        and not (identity == log.identity and (partition, file.name) in log_has)
+    )
+
+
+def _published_names(settings: Settings) -> set[tuple[int, str]]:
+    """Partition and name of each file that the published views read."""
+    if not settings.published.exists():
+        return set()
+    try:
+        with duckdb.connect() as db:  # not connect(path), which may show an older file
+            db.execute(f"ATTACH {quoted(str(settings.published))} AS published (READ_ONLY)")
+            shown = "SELECT sql FROM duckdb_views() WHERE schema_name = 'live'"
+            views = "".join(sql for (sql,) in db.execute(shown).fetchall())
+    except duckdb.Error as error:
+        raise NotAvailable(
+            f"{settings.published} does not say which files it reads ({one_line(error)});"
+            " none is removed until the pipeline has published again"
+        ) from None
+    names = re.findall(r"/partition=(\d+)/([\d-]+\.parquet)'", views)
+    return {(int(partition), name) for partition, name in names}

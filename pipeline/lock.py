@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -35,7 +36,7 @@ def alone(path: Path, refusal: str, wait_s: float = 0) -> Iterator[int]:
 
     Raises `DataInUse` with `refusal` when another one still holds it after `wait_s` seconds.
     """
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     deadline = time.monotonic() + wait_s
     try:
         while True:
@@ -47,5 +48,40 @@ def alone(path: Path, refusal: str, wait_s: float = 0) -> Iterator[int]:
                     raise DataInUse(refusal) from None
                 time.sleep(RETRY_S)
         yield lock
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Hold the lock together with others who share it. To read the file is right enough.
+
+    Where there is none, and none can be made, the folder is not ours to write: nothing is held.
+    """
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        yield
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock if nobody does, not even shared; whether that is so."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        except BlockingIOError:
+            free = False
+        yield free
     finally:
         os.close(lock)

@@ -1,6 +1,6 @@
 """The event log: one folder a partition, one Parquet file a commit, names as the manifest.
 
-    events/log.json                                    partitions and domain, fixed for ever
+    events/_log.json                                   identity, partitions, domain: for ever
     events/partition=3/00000000000000000120.parquet    the commit whose first position is 120
     events/partition=3/00000000000000000000-00000000000000000119.parquet    compacted: both included
 
@@ -12,27 +12,37 @@ are removed later; see `pipeline.compaction`.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest import crash
+from ingest import crash, rights
+from ingest.durable import fsync_folder, replace, write_exclusively
 from ingest.errors import LogDamaged, LogMismatch, NoRoom, Superseded, one_line
 from ingest.schema import ENVELOPE
+from pipeline.lock import if_free, shared
 
 FORMAT = 1
 """Of the layout described above. Newer code reads older formats; older code refuses newer ones."""
 
 PARTITIONS_DEFAULT = 4
+
+ABOUT = "_log.json"
+"""Tools that read Parquet folders pass over names that begin with `_`."""
+
+READERS = "_readers.lock"
+
+REMOVED = "_removed"
+"""In a partition's folder: the first position of the last file that was removed as covered."""
 
 COMPACTING = ".compacting"
 """Of a compacted file that is being written; a partition's writer leaves those alone."""
@@ -78,37 +88,44 @@ class Tail:
 class Log:
     """A log on disk. Reading takes no lock; appending to a partition is for its one writer."""
 
-    def __init__(self, folder: Path, partitions: int) -> None:
+    def __init__(self, folder: Path, partitions: int, identity: str) -> None:
         self.folder = folder
         self.partitions = partitions
+        self.identity = identity
+        """Of no other log: drawn when it was made. Copies of a log share it."""
 
     @classmethod
     def create(cls, folder: Path, *, partitions: int | None, domain: str) -> Log:
         """Make the log if it is not there. Raises `LogMismatch` where it is another's."""
         count = partitions or PARTITIONS_DEFAULT
-        about = {"format": FORMAT, "partitions": count, "domain": domain}
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "log.json").exists():
-            for partition in range(count):  # first: whoever finds the log looks into them
-                (folder / f"partition={partition}").mkdir(exist_ok=True)
+        about = {"format": FORMAT, "id": uuid4().hex, "partitions": count, "domain": domain}
+        made = [folder, *(folder / f"partition={partition}" for partition in range(count))]
+        if not (folder / ABOUT).exists():
+            for path in made:  # first: whoever finds the log looks into them
+                path.mkdir(parents=True, exist_ok=True)
+                rights.share(path)
+        with shared(folder / READERS):
+            rights.share(folder / READERS)
         with suppress(FileExistsError):
-            _write_exclusively(folder / "log.json", json.dumps(about).encode())
+            write_exclusively(folder / ABOUT, json.dumps(about).encode())
         log = cls.open(folder, domain=domain)
         if partitions is not None and log.partitions != partitions:
             raise LogMismatch(
                 f"the log in {folder} has {log.partitions} partitions, not {partitions};"
                 f" run with --partitions {log.partitions}"
             )
-        crash.point("create.to_fsync_folder")
-        _fsync_folder(folder)
-        crash.point("create.done")
+        for around in (folder, folder.parent, folder.parent.parent):
+            with suppress(PermissionError):  # the last may be another user's
+                crash.point("create.to_fsync_folder")
+                fsync_folder(around)
+                crash.point("create.done")
         return log
 
     @classmethod
     def open(cls, folder: Path, *, domain: str) -> Log:
         """The log in `folder`. Raises `LogMismatch` where there is none, or not this domain's."""
         try:
-            about = json.loads((folder / "log.json").read_bytes())
+            about = json.loads((folder / ABOUT).read_bytes())
         except FileNotFoundError:
             raise LogMismatch(
                 f"there is no log in {folder}; start `foldlog up`, or name another with --data"
@@ -120,7 +137,7 @@ class Log:
                 f"the log in {folder} belongs to the domain {about['domain']!r}, not {domain!r};"
                 " set FOLDLOG_DOMAIN or --data"
             )
-        return cls(folder, about["partitions"])
+        return cls(folder, about["partitions"], about["id"])
 
     def _partition_folder(self, partition: int) -> Path:
         return self.folder / f"partition={partition}"
@@ -128,10 +145,6 @@ class Log:
     def all_files(self, partition: int) -> list[LogFile]:
         """Every file, those that others cover as well; of one first position the widest first."""
         return self._at(partition, self._spans(partition))
-
-    def _compacted_files(self, partition: int) -> list[LogFile]:
-        """Far fewer than all, and so cheaper to look at with each commit."""
-        return self._at(partition, self._spans(partition, "-"))
 
     def files(self, partition: int, first: int = 0) -> list[LogFile]:
         """The files that hold the positions from `first` on, in order, none twice."""
@@ -146,14 +159,18 @@ class Log:
                 held = begin if end is None else end
         return self._at(partition, found)
 
-    def _spans(self, partition: int, having: str = "") -> list[_Span]:
-        """What the names of the partition's files say, of those that have `having` in theirs."""
+    def _spans(self, partition: int) -> list[_Span]:
+        """What the names of the partition's files say, of one first position the widest first.
+
+        A commit and a compacted file may begin at the same position and differ: a writer that lost
+        its partition was killed before it could take its commit back.
+        """
         found: list[_Span] = []
         for name in os.listdir(self._partition_folder(partition)):
-            if having in name and name.endswith(".parquet"):
+            if name.endswith(".parquet"):
                 first, _, last = name.removesuffix(".parquet").partition("-")
                 found.append((int(first), int(last) if last else None, name))
-        return sorted(found, key=lambda span: (span[0], -1 if span[1] is None else -span[1]))
+        return sorted(found, key=lambda span: (span[0], 0 if span[1] is None else -span[1]))
 
     def _at(self, partition: int, spans: Iterable[_Span]) -> list[LogFile]:
         folder = self._partition_folder(partition)
@@ -205,21 +222,19 @@ class Log:
 
         Raises `Superseded` when another writer has already committed that position.
         """
-        folder = self._partition_folder(partition)
-        name = f"{first:020}.parquet"
+        path = self._partition_folder(partition) / f"{first:020}.parquet"
         try:
-            _write_exclusively(folder / name, encoded(rows))
+            with _told(path):
+                write_exclusively(path, encoded(rows))
         except FileExistsError:
             raise _superseded(partition, first) from None
-        except OSError as error:
-            raise NoRoom(
-                f"cannot write {folder / name}: {error.strerror};"
-                " nothing is lost: make room, and start again"
-            ) from None
         # The name is free again once the commit that had it is compacted and removed.
-        if any(file.covers(first) for file in self._compacted_files(partition)):
-            (folder / name).unlink()
+        if first <= self._removed(partition) and self._is_compacted(partition, first):
+            path.unlink()
             raise _superseded(partition, first)
+
+    def _is_compacted(self, partition: int, first: int) -> bool:
+        return any(file.covers(first) for file in self.all_files(partition))
 
     def append_compacted(self, partition: int, files: Sequence[LogFile]) -> LogFile:
         """Write adjacent files once more, as one. Raises `LogDamaged` where they do not join."""
@@ -233,32 +248,74 @@ class Log:
         rows = pa.concat_tables(tables, promote_options="default")
         first, last = files[0].first, expected - 1
         path = self._partition_folder(partition) / f"{first:020}-{last:020}.parquet"
-        with suppress(FileExistsError):  # it is the same: a compaction was killed after its link
-            _write_exclusively(path, encoded(rows, compacted=True), COMPACTING)
+        try:
+            with _told(path):
+                write_exclusively(path, encoded(rows, compacted=True), COMPACTING)
+        except FileExistsError:  # it is the same: a compaction was killed after its link
+            crash.point("compact.to_fsync_folder")
+            fsync_folder(path.parent)
+            crash.point("compact.fsynced")
         return LogFile(first, path, last)
 
+    def remove(self, partition: int, files: Sequence[LogFile]) -> None:
+        """Remove files that others cover; each writer knows of it before a name is free again."""
+        path = self._partition_folder(partition) / REMOVED
+        until = max(self._removed(partition), *(file.first for file in files))
+        with _told(path):
+            replace(path, str(until).encode(), COMPACTING)
+        for file in files:
+            crash.point("compact.to_remove")
+            os.unlink(file.path)
+            crash.point("compact.removed")
+
+    def _removed(self, partition: int) -> int:
+        """No file that began above this position was ever removed. Cheap: for each commit."""
+        try:
+            return int((self._partition_folder(partition) / REMOVED).read_bytes())
+        except FileNotFoundError:
+            return -1
+
+    def settle(self, partition: int) -> None:
+        """What is listed from now on stays, and nothing is half done.
+
+        For a partition's writer, at its start: whatever rests on the log, as the trim of a stream
+        does, must not rest on a name that a killed writer had not brought to the disk yet.
+        """
+        self.clear_unfinished(partition)
+        crash.point("settle.to_fsync_folder")
+        fsync_folder(self._partition_folder(partition))
+        crash.point("settle.done")
+
     def clear_unfinished(self, partition: int, suffix: str = ".tmp") -> None:
-        """Remove what a killed writer left beside the log. For that writer, at its start."""
+        """Remove what a killed process left beside the log; a slow one finds out, and stops."""
         for left in self._partition_folder(partition).glob(f"*{suffix}"):
-            left.unlink()
+            left.unlink(missing_ok=True)
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> AbstractContextManager[None]:
         """Files that are listed stay there until this ends: for whoever reads for long."""
-        with open(self.folder / "readers.lock", "a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            yield
+        return shared(self.folder / READERS)
 
-    @contextmanager
-    def removing(self) -> Iterator[bool]:
+    def removing(self) -> AbstractContextManager[bool]:
         """Whether files may be removed now: nobody is `reading`."""
-        with open(self.folder / "readers.lock", "a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+        return if_free(self.folder / READERS)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Errors of the system for the user; but for `FileExistsError`, which is an answer."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and error.filename2 is not None:
+            raise Superseded(
+                f"{path} is not written: another process has started on this part of the log,"
+                " and has cleared what it found unfinished; this one stops"
+            ) from None
+        raise NoRoom(
+            f"cannot write {path}: {error.strerror}; nothing is lost: make room, and start again"
+        ) from None
 
 
 def _superseded(partition: int, first: int) -> Superseded:
@@ -287,32 +344,3 @@ def encoded(rows: pa.Table, *, compacted: bool = False) -> bytes:
     }
     pq.write_table(rows, buffer, **options)
     return buffer.getvalue()
-
-
-def _write_exclusively(path: Path, content: bytes, suffix: str = ".tmp") -> None:
-    """Durably make `path` with `content`. Raises `FileExistsError` where it exists."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}{suffix}")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            crash.point("commit.to_write")
-            file.flush()  # all of it, or an error: an unbuffered write may end half-way without one
-            crash.point("commit.written")
-            os.fsync(file.fileno())
-            crash.point("commit.fsynced")
-        crash.point("commit.to_link")
-        os.link(beside, path)
-        crash.point("commit.linked")
-    finally:
-        beside.unlink(missing_ok=True)
-    crash.point("commit.to_fsync_folder")
-    _fsync_folder(path.parent)
-    crash.point("commit.done")
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -61,6 +61,7 @@ def rebuild(
     """
     domain = settings.load_domain()
     log = Log.open(settings.events, domain=domain.name)
+    settings.protect()
     only_one = alone(
         settings.data / "rebuild.lock", "another rebuild runs on this data directory; wait for it"
     )

@@ -123,7 +123,7 @@ def restore(
     From the snapshot and what the log has above it; from the log alone where that is of no use.
     `reached` is called with both as it goes.
     """
-    log.clear_unfinished(number)
+    log.settle(number)
     with log.reading():
         if snapshot is not None:
             try:

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ingest import rights
 from ingest.domain import Domain, load_domain
 from ingest.server import embedded_url
 
@@ -46,13 +47,19 @@ class Settings(BaseSettings):
     """Of all partitions together; at most twice as many for as long as a snapshot is written."""
     compact_interval_s: float = Field(10, ge=0)
     """How often small files of the log are compacted; 0 for never."""
-    compact_kept_s: float = Field(30, ge=0)
-    """How long compacted files stay for readers that have listed them."""
+    compact_grace_s: float = Field(30, ge=0)
+    """How long files that were compacted stay in the log, for who has listed them just before."""
+    compact_kept_s: float = Field(86_400, ge=0)
+    """How long they stay in `kept/`, for readers that have an older published file open."""
+    compact_kept_bytes: int = Field(4 * 1024**3, ge=0)
+    """Disk for those, and never more than is left free on it; the oldest go first."""
     export_interval_s: float = Field(600, ge=0)
     """How often read models are written as Parquet files, and once when stopping; 0 for never."""
     flush_rows_max: int = Field(500_000, ge=1)
     """Log rows that wait in memory for the read models before the pipeline waits for them."""
 
+    group: str | None = None
+    """A group that may read the log, the published file and the exports; else only the owner."""
     metrics_port: int = Field(0, ge=0, le=65_535)
     """Prometheus metrics: worker `i` serves on this port plus `i`; 0 for none."""
     metrics_host: str = "127.0.0.1"
@@ -79,6 +86,11 @@ class Settings(BaseSettings):
         return self.data / "read_models.duckdb"
 
     @property
+    def kept(self) -> Path:
+        """The log's files as published files name them: a cache; see `projections.kept`."""
+        return self.data / "kept"
+
+    @property
     def exported(self) -> Path:
         return self.data / "parquet"
 
@@ -94,6 +106,17 @@ class Settings(BaseSettings):
 
     def load_domain(self) -> Domain:
         return load_domain(self.domain)
+
+    def protect(self) -> None:
+        """Make the data directory, closed to all but its owner and the group. For each process that
+        writes there, at its start.
+
+        Raises `FoldlogError` where the group cannot be let in.
+        """
+        shared = [self.events, self.kept, self.published, self.exported, self.lock]
+        rights.protect(self.data, self.group, shared)
+        self.lock.touch()  # whoever may ask whether a pipeline runs needs it
+        rights.share(self.lock)
 
     def as_environment(self) -> dict[str, str]:
         """The same settings for a child process."""

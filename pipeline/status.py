@@ -15,6 +15,7 @@ import redis
 
 from ingest.schema import REJECTED, UNREADABLE
 from ingest.streams import LOST, command_stream, entries_after, open_client, repairs_key
+from pipeline.compaction import kept_for_readers
 from pipeline.lock import is_held
 from pipeline.log import Log
 from pipeline.logs import last_errors
@@ -51,6 +52,10 @@ class Status:
     """Age of the oldest command that readers do not see yet; 0 where they see all."""
     files: int
     """Of the log."""
+    kept_files: int
+    """Of the log before it was compacted, kept for readers of older published files."""
+    kept_bytes: int
+    """Disk that those take."""
     redis_memory_bytes: int | None
     """None where Redis does not answer."""
     errors: list[dict[str, str]]
@@ -128,6 +133,7 @@ def status(settings: Settings) -> Status:
         waiting_since = _waiting_since(client, domain.name, log, partitions)
     client.close()
     running = is_held(settings.lock)
+    kept = kept_for_readers(settings)
     pids = [int(pid) for pid in settings.lock.read_text().split()] if running else []
     return Status(
         partitions,
@@ -138,6 +144,8 @@ def status(settings: Settings) -> Status:
         workers_wanted=len(pids),
         freshness_s=max(0.0, time.time() - waiting_since) if waiting_since else 0.0,
         files=sum(len(log.files(number)) for number in range(log.partitions)),
+        kept_files=kept.files,
+        kept_bytes=kept.bytes,
         redis_memory_bytes=memory,
         errors=last_errors(settings),
     )

@@ -22,10 +22,10 @@ from ingest.server import EmbeddedServer, die_with_parent
 from ingest.streams import connect, durability_warning, partitions_key
 from pipeline import logs, worker
 from pipeline.compaction import compact
+from pipeline.exports import export_changes
 from pipeline.lock import alone
 from pipeline.log import Log
 from pipeline.settings import Settings
-from projections.export import export_changes
 
 logger = logging.getLogger("foldlog")
 
@@ -63,8 +63,8 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
         client.close()
         ready(url)
         logger.info("started: %s partitions, %s workers", log.partitions, settings.workers)
-        export = partial(export_changes, settings.published, settings.exported)
-        compaction = partial(compact, settings, log, kept_s=settings.compact_kept_s)
+        export = partial(export_changes, settings, log)
+        compaction = partial(compact, settings, log)
         with (
             _every(settings.export_interval_s, export, at_end=True),
             _every(settings.compact_interval_s, compaction, at_end=False),
@@ -75,7 +75,7 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
 
 def data_lock(settings: Settings, wait_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[int]:
     """Only one pipeline on a data directory: until the last process that inherits this is gone."""
-    settings.data.mkdir(parents=True, exist_ok=True)
+    settings.protect()
     refusal = (
         f"another pipeline runs on {settings.data}; stop it, or name another folder with --data"
     )

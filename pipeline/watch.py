@@ -51,7 +51,10 @@ def _lines(now: Status, before: Status | None, seconds: float) -> list[str]:
             else "up to date"
         )
         lines.append(f"read models  published {now.published_age_s:.1f} s ago, {behind}")
-    lines.append(f"log          {now.rows:,} rows in {now.files:,} files")
+    kept = f"; {now.kept_files:,} more, {now.kept_bytes / MIB:,.1f} MiB, are kept for readers"
+    lines.append(
+        f"log          {now.rows:,} rows in {now.files:,} files{kept if now.kept_files else ''}"
+    )
     if now.redis_memory_bytes is None:
         lines.append("Redis        [red]does not answer; the lag is unknown[/]")
     else:

@@ -40,7 +40,9 @@ def flow(stop: Stop | None = None) -> Dataflow:
 
     signal.signal(signal.SIGTERM, request)
     signal.signal(signal.SIGINT, request)
-    return build(Settings(), stop)
+    settings = Settings()
+    settings.protect()
+    return build(settings, stop)
 
 
 def addresses(count: int) -> list[str]:

@@ -12,7 +12,7 @@ import shutil
 import time
 from pathlib import Path
 
-from ingest import crash
+from ingest import crash, rights
 from projections.writer import Writer
 
 COPY_SHARE = 10
@@ -52,6 +52,7 @@ class Publisher:
         crash.point("publish.to_copy")
         shutil.copyfile(self._writer.path, beside)
         crash.point("publish.copied")
+        rights.share(beside)
         with open(beside, "rb") as copy:
             crash.point("publish.to_fsync")
             os.fsync(copy.fileno())

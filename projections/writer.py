@@ -22,6 +22,7 @@ import pyarrow as pa
 from ingest import crash
 from ingest.domain import Domain
 from ingest.errors import DataInUse, ReadModelFailed, ReadModelInvalid, one_line
+from projections.kept import Kept
 from projections.model import Folded
 from projections.relations import LogFiles, Positions, quoted
 from projections.select import refused
@@ -90,6 +91,7 @@ class Writer:
         self.path = path
         self._domain = domain
         self._log = log
+        self._kept = Kept(log, path.parent / "kept")
         self._refold = refold
         self.positions: dict[int, int] = {}
         self._adopted = 0
@@ -117,9 +119,10 @@ class Writer:
     def moment(self) -> tuple[int, str]:
         """Equal only while every read model holds the same rows, and the log the same files.
 
-        How often rebuilt read models were taken over, and SQL for the rows of the log that are in.
+        How often rebuilt read models were taken over, and SQL for the rows of the log that are in,
+        from files that stay for readers; see `projections.kept`.
         """
-        return self._adopted, self._rows_between({}, self.positions)
+        return self._adopted, current_rows(self._domain, self._kept, {}, self.positions)
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         """The file, or a new one in its place if it cannot be opened."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import duckdb
 import pytest
@@ -20,7 +24,8 @@ from pipeline.compaction import FAN_IN, ROWS_MAX, choose, compact
 from pipeline.lock import alone
 from pipeline.log import Log
 from pipeline.settings import Settings
-from tests.running import InProcess, Up, entry, foldlog, read, wait_for
+from pipeline.status import status
+from tests.running import InProcess, Up, entry, foldlog, read, sorted_rows, wait_for
 from tests.shopping import check, shopping
 
 DAY_S = 86_400
@@ -36,21 +41,27 @@ def committed(folder: Path, commands: int = 400, size: int = 3) -> InProcess:
     return pipeline
 
 
+def at_once(folder: Path, **more: Any) -> Settings:
+    """Covered files go when they are found."""
+    given = {"data": folder, "compact_grace_s": 0, "compact_kept_s": 0, **more}
+    return Settings(**given)
+
+
 def names(log: Log) -> list[str]:
     return [file.path.name for file in log.files(0)]
 
 
 def test_a_compacted_log_has_the_same_rows_in_few_files(tmp_path: Path) -> None:
     pipeline = committed(tmp_path)
-    settings = Settings(data=tmp_path)
+    settings = at_once(tmp_path)
     before, files = pipeline.rows(), len(names(pipeline.log))
-    done = compact(settings, pipeline.log, kept_s=3600)
+    done = compact(at_once(tmp_path, compact_grace_s=3600), pipeline.log)
     assert pipeline.rows().equals(before)
     assert done.merged > files - FAN_IN > done.into
     assert len(names(pipeline.log)) < FAN_IN
     assert len(pipeline.log.all_files(0)) == files + done.into  # the small ones are there still
 
-    assert compact(settings, pipeline.log, kept_s=0).removed == done.merged
+    assert compact(settings, pipeline.log).removed == done.merged
     assert [f.path for f in pipeline.log.all_files(0)] == [f.path for f in pipeline.log.files(0)]
     assert pipeline.rows().equals(before)
     pipeline.restart()
@@ -63,25 +74,130 @@ def test_the_published_file_never_names_a_file_that_is_gone(tmp_path: Path) -> N
     pipeline = committed(tmp_path)
     published = pipeline.publish()
     shown = read(published, "events", "outcomes")
-    settings = Settings(data=tmp_path)
-    compact(settings, pipeline.log, kept_s=0)
-    assert compact(settings, pipeline.log, kept_s=0).removed == 0  # it names the small ones
+    settings = at_once(tmp_path)
+    done = compact(settings, pipeline.log)
+    assert done.removed > 100
+    assert done.kept.files == 0 < len(kept(tmp_path))  # it names the small ones
     assert read(published, "events", "outcomes") == shown
     pipeline.publish()
-    assert compact(settings, pipeline.log, kept_s=0).removed > 100
+    compact(settings, pipeline.log)
+    assert kept(tmp_path) == {*names(pipeline.log)}
     assert read(published, "events", "outcomes") == shown
+    pipeline.writer.close()
+
+
+RELATIONS = ("events", "rejections", "outcomes")
+
+
+def answers(db: duckdb.DuckDBPyConnection) -> list[list[tuple[Any, ...]]]:
+    return [sorted_rows(db, f"FROM {name}") for name in RELATIONS]
+
+
+def covered_long_ago(log: Log) -> None:
+    """Let an hour pass since the last compaction."""
+    for file in log.all_files(0):
+        if file.last is not None:
+            os.utime(file.path, (time.time() - 3600, time.time() - 3600))
+
+
+def test_a_file_that_an_analyst_has_open_answers_while_the_log_is_compacted(
+    tmp_path: Path,
+) -> None:
+    pipeline = committed(tmp_path, 150)
+    settings = Settings(data=tmp_path)
+    with duckdb.connect(str(pipeline.publish()), read_only=True) as analyst:
+        shown = answers(analyst)
+        assert all(shown)
+        for seed in range(2):
+            more = [c | {"command_id": f"{seed}{i}"} for i, c in enumerate(shopping(20, seed=seed))]
+            for number, command in enumerate(more):
+                pipeline.decide(0, [entry(1_000 * (seed + 1) + number, command)])
+            pipeline.writer.catch_up()
+            pipeline.publish()
+            compact(settings, pipeline.log)
+            covered_long_ago(pipeline.log)
+            assert compact(settings, pipeline.log).removed > 15
+            assert answers(analyst) == shown
+        pipeline.publish()
+        compact(settings, pipeline.log)
+        state = status(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"}))
+        assert (state.kept_files, state.kept_bytes) == (len(waiting(pipeline)), disk(pipeline))
+        compact(settings.model_copy(update={"compact_kept_s": 0, "compact_grace_s": 0}),
+                pipeline.log)  # fmt: skip
+        with pytest.raises(duckdb.IOException):
+            answers(analyst)
+    pipeline.writer.close()
+
+
+def kept(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "kept").rglob("*.parquet")}
+
+
+def waiting(pipeline: InProcess) -> list[os.stat_result]:
+    """Those that only readers of older published files need, in the order in which they came."""
+    needed = {file.path.name for file in pipeline.log.all_files(0)}
+    found = (pipeline.folder / "kept").rglob("*.parquet")
+    return sorted((p.stat() for p in found if p.name not in needed), key=lambda s: s.st_ctime_ns)
+
+
+def disk(pipeline: InProcess) -> int:
+    return sum(file.st_blocks * 512 for file in waiting(pipeline))
+
+
+def test_what_is_kept_for_readers_takes_no_more_room_than_it_may_and_the_oldest_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = committed(tmp_path, 150)
+    pipeline.publish()
+    day = {"compact_kept_s": DAY_S}
+    compact(at_once(tmp_path, **day), pipeline.log)
+    pipeline.publish()
+    done = compact(at_once(tmp_path, **day), pipeline.log)
+    before = waiting(pipeline)
+    assert done.kept.files == len(before) > 40
+    most = disk(pipeline) // 2
+    compact(at_once(tmp_path, **day, compact_kept_bytes=most), pipeline.log)
+    left = waiting(pipeline)
+    assert most // 2 < disk(pipeline) <= most
+    gone = [f for f in before if f.st_ino not in {f.st_ino for f in left}]
+    assert max(f.st_ctime_ns for f in gone) <= min(f.st_ctime_ns for f in left)
+    full = os.statvfs(tmp_path)
+    monkeypatch.setattr(
+        os, "statvfs", lambda _: SimpleNamespace(f_bavail=0, f_frsize=full.f_frsize)
+    )
+    compact(at_once(tmp_path, **day), pipeline.log)
+    assert waiting(pipeline) == []
+    assert len(pipeline.rows()) == sum(
+        len(rows) for rows in read(tmp_path / "read_models.duckdb", "events", "rejections").values()
+    )
+    pipeline.writer.close()
+
+
+def test_a_log_that_an_older_copy_has_replaced_shows_its_own_rows(tmp_path: Path) -> None:
+    pipeline = committed(tmp_path, 30)
+    shutil.copytree(tmp_path / "events", tmp_path / "backup")
+    for number, way in enumerate(["first", "second"]):
+        more = [c | {"command_id": f"{way}{c['command_id']}"} for c in shopping(30, seed=number)]
+        pipeline.run(0, *more)
+        shown = read(pipeline.publish(), "events")["events"]
+        assert any(way in str(row) for row in shown)
+        assert len(shown) == len({row[:2] for row in shown})
+        pipeline.writer.close()
+        shutil.rmtree(tmp_path / "events")
+        shutil.copytree(tmp_path / "backup", tmp_path / "events")
+        pipeline = InProcess(tmp_path, partitions=1)
     pipeline.writer.close()
 
 
 def test_what_somebody_reads_stays(tmp_path: Path) -> None:
     pipeline = committed(tmp_path)
-    settings = Settings(data=tmp_path)
+    settings = at_once(tmp_path)
     with pipeline.log.reading():
-        assert compact(settings, pipeline.log, kept_s=0).removed == 0
-    assert compact(settings, pipeline.log, kept_s=0).removed > 0
-    lock = pipeline.log.folder / "compaction.lock"
+        assert compact(settings, pipeline.log).removed == 0
+    assert compact(settings, pipeline.log).removed > 0
+    lock = pipeline.log.folder / "_compaction.lock"
     with alone(lock, "…"), pytest.raises(DataInUse, match="another compaction"):
-        compact(settings, pipeline.log, kept_s=0)
+        compact(settings, pipeline.log)
     pipeline.writer.close()
 
 
@@ -89,7 +205,7 @@ def test_a_writer_that_slept_through_a_take_over_and_a_compaction_stops(tmp_path
     pipeline = committed(tmp_path)
     zombie = next(iter(pipeline.log.read(0, 6)))
     before = pipeline.rows()
-    compact(Settings(data=tmp_path), pipeline.log, kept_s=0)
+    compact(at_once(tmp_path), pipeline.log)
     assert not (pipeline.log.folder / "partition=0" / f"{6:020}.parquet").exists()
     with pytest.raises(Superseded, match="position 6 of partition 0"):
         pipeline.log.append(0, 6, zombie)
@@ -103,10 +219,10 @@ def test_damage_is_not_compacted(tmp_path: Path) -> None:
     damaged = pipeline.log.files(0)[5].path
     damaged.write_bytes(damaged.read_bytes()[:-10])
     with pytest.raises(LogDamaged, match=damaged.name):
-        compact(Settings(data=tmp_path), pipeline.log, kept_s=0)
+        compact(at_once(tmp_path), pipeline.log)
     damaged.unlink()
     with pytest.raises(LogDamaged, match="missing"):
-        compact(Settings(data=tmp_path), pipeline.log, kept_s=0)
+        compact(at_once(tmp_path), pipeline.log)
     assert not [f for f in pipeline.log.all_files(0) if f.last is not None]
     pipeline.writer.close()
 
@@ -114,25 +230,29 @@ def test_damage_is_not_compacted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "point",
     ["commit.to_write", "commit.written", "commit.to_link", "commit.linked", "commit.done",
-     "compact.to_remove", "compact.removed"],
+     "replace.to_rename", "replace.renamed", "replace.to_fsync_folder", "replace.done",
+     "compact.to_remove", "compact.removed", "trim.to_remove", "trim.removed"],
 )  # fmt: skip
 def test_a_compaction_that_dies_loses_nothing_and_doubles_nothing(
     tmp_path: Path, point: str
 ) -> None:
     pipeline = committed(tmp_path)
     before = pipeline.rows()
-    settings = Settings(data=tmp_path)
-    time_of_many = 3 if point.startswith("compact") else 1
-    died = foldlog(settings, "compact", "--kept-s", "0",
-                   environment={crash.VARIABLE: f"{point}:{time_of_many}"})  # fmt: skip
+    settings = at_once(tmp_path)
+    pipeline.publish()
+    if point.startswith("trim"):
+        compact(settings, pipeline.log)
+        pipeline.publish()
+    time_of_many = 3 if point.startswith(("compact", "trim")) else 1
+    died = foldlog(settings, "compact", environment={crash.VARIABLE: f"{point}:{time_of_many}"})
     assert died.returncode == crash.EXIT_CODE
     assert pipeline.rows().equals(before)
-    done = foldlog(settings, "compact", "--kept-s", "0")
+    done = foldlog(settings, "compact")
     assert done.returncode == 0, done.stderr
     assert pipeline.rows().equals(before)
     assert len(names(pipeline.log)) < FAN_IN
     left = {p.name for p in (tmp_path / "events" / "partition=0").iterdir()}
-    assert left == {*names(pipeline.log)}
+    assert left == {*names(pipeline.log), "_removed"}
     pipeline.writer.close()
 
 
@@ -141,7 +261,8 @@ def test_a_pipeline_compacts_as_it_runs_and_readers_see_every_row_once(
 ) -> None:
     settings = settings.model_copy(
         update={
-            "batch_max": 5, "compact_interval_s": 0.1, "compact_kept_s": 0,
+            "batch_max": 5, "compact_interval_s": 0.1, "compact_grace_s": 0,
+            "compact_kept_s": 0,
             "publish_interval_ms": 50, "flush_rows_max": 50,
         }
     )  # fmt: skip
@@ -234,6 +355,6 @@ def test_a_column_that_older_files_lack_is_null(tmp_path: Path) -> None:
     for at in range(0, len(rows), 2):
         part = rows.slice(at, 2)
         log.append(0, at, part.drop_columns(["value_cents"]) if at < len(rows) / 2 else part)
-    compact(Settings(data=tmp_path / "old"), log, kept_s=0)
+    compact(at_once(tmp_path / "old"), log)
     (first, *_) = [f for f in log.files(0) if f.last is not None]
     assert set(log.read_file(first).schema.names) == set(cart.schema.names)

@@ -28,17 +28,27 @@ POINTS = sorted(
     {name for path in MODULES for name in NAMED.findall(path.read_text())}
     # Of other processes; see test_rebuild.py, test_export.py and test_compaction.py.
     - {"rebuild.to_rename", "rebuild.renamed", "export.to_rename", "export.renamed"}
-    - {"compact.to_remove", "compact.removed"}
+    - {"compact.to_remove", "compact.removed", "compact.to_fsync_folder", "compact.fsynced"}
+    - {"replace.to_rename", "replace.renamed", "replace.to_fsync_folder", "replace.done"}
+    - {"trim.to_remove", "trim.removed"}
+    - {
+        "dataset.to_fsync",
+        "dataset.fsynced",
+        "dataset.to_rename",
+        "dataset.renamed",
+        "dataset.done",
+    }
+    - {"dataset.to_remove", "dataset.removed"}
 )
 
 STEPS = re.compile(
-    r"^(os\.(fsync|link|replace|rename|unlink|truncate)\(|shutil\.\w+\(|_fsync_folder\("
+    r"^(os\.(fsync|link|replace|rename|unlink|truncate)\(|shutil\.\w+\(|(durable\.)?fsync_folder\("
     r"|file\.flush\(|pipe\.execute\(|self\._db\.execute\(.(COMMIT|CHECKPOINT)\b)"
 )
 """Statements that leave something behind for the next start."""
 
 WITHOUT = {
-    "_fsync_folder",  # is itself such a step
+    "fsync_folder",  # is itself such a step
     "_clear",  # the demo's folder, before anything runs
     "add",  # the producer's sending: another process, which sends again
 }

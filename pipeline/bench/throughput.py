@@ -12,7 +12,7 @@ from ingest.cart import cart
 from pipeline.bench.load import PARTITIONS, baskets, drain, fill, fill_packed, own_redis
 from pipeline.bench.table import Figure
 from pipeline.compaction import compact
-from pipeline.log import Log
+from pipeline.log import ABOUT, Log
 from pipeline.process import Pipeline
 from pipeline.settings import Settings
 from pipeline.status import status
@@ -66,12 +66,12 @@ def rate(settings: Settings, sent: list[dict[str, Any]]) -> float:
 def _size(settings: Settings) -> int:
     """Bytes of the log once the small files of the run are merged."""
     log = Log.open(settings.events, domain=cart.name)
-    compact(settings, log, kept_s=0)
+    compact(settings, log)
     return sum(f.path.stat().st_size for p in range(PARTITIONS) for f in log.files(p))
 
 
 def _positions(settings: Settings) -> dict[int, int]:
-    if not (settings.events / "log.json").exists():
+    if not (settings.events / ABOUT).exists():
         return {}
     log = Log.open(settings.events, domain=cart.name)
     return {p: end for p in range(PARTITIONS) if (end := log.next_position(p))}

@@ -1,0 +1,83 @@
+"""The log's files under names of their own for readers, who may have a published file open all day.
+
+    kept/LOG/partition=3/00000000000000000120.parquet    LOG is the log's identity
+
+The relations of a published file name the log's files. Compaction removes those from the log when
+others cover them, but an older published file that somebody has open still names them. So each is
+linked here before it is published, which takes no room while the log has it too, and goes from here
+a day after it has gone from the log; see `pipeline.compaction.trim`.
+
+A folder whose log was replaced by another has no such names: a reader gets an error, never the rows
+of the other one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest import crash, rights
+from projections.relations import LogFile, LogFiles
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    first: int
+    path: Path
+
+
+class Kept:
+    """The same log with those names, made as they are asked for."""
+
+    def __init__(self, log: LogFiles, folder: Path) -> None:
+        self._log = log
+        self._folder = folder
+        self._linked: dict[int, dict[str, KeptFile]] = {}
+
+    @property
+    def partitions(self) -> int:
+        return self._log.partitions
+
+    @property
+    def identity(self) -> str:
+        return self._log.identity
+
+    def next_position(self, partition: int) -> int:
+        return self._log.next_position(partition)
+
+    def reading(self) -> AbstractContextManager[None]:
+        return self._log.reading()
+
+    def files(self, partition: int, first: int = 0) -> Sequence[LogFile]:
+        """Raises `OSError` where no links can be made."""
+        linked = self._linked.get(partition, {})
+        while True:
+            found = self._log.files(partition, first)
+            try:
+                self._linked[partition] = {
+                    file.path.name: linked.get(file.path.name) or self._link(partition, file)
+                    for file in found
+                }
+            except FileNotFoundError:  # it was compacted since it was listed
+                continue
+            return [*self._linked[partition].values()]
+
+    def _link(self, partition: int, file: LogFile) -> KeptFile:
+        folder = self._folder / self._log.identity / f"partition={partition}"
+        if not folder.exists():
+            for made in (self._folder, folder.parent, folder):
+                made.mkdir(exist_ok=True)
+                rights.share(made)
+        path = folder / file.path.name
+        try:
+            crash.point("kept.to_link")
+            os.link(file.path, path)
+            crash.point("kept.linked")
+        except FileExistsError:
+            if not path.samefile(file.path):  # it is of this log as it was before a restore
+                path.unlink(missing_ok=True)
+                return self._link(partition, file)
+        return KeptFile(file.first, path)
