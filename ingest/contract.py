@@ -102,8 +102,8 @@ def asyncapi(domain: Domain) -> Schema:
                 "address": "{stream}:commands",
                 "title": "Commands, a Redis Stream for each partition",
                 "description": f"XADD one field, `command`. An aggregate belongs in the partition"
-                f" crc32({domain.id_field}) % N, with CRC-32 as in zlib and gzip, of the UTF-8"
-                f" bytes; the key `{partitions_key(domain.name)}` holds N.",
+                f" crc32({domain.id_field}) % N, with the unsigned CRC-32 of zlib and gzip, of the"
+                f" UTF-8 bytes; the key `{partitions_key(domain.name)}` holds N.",
                 "parameters": {
                     "stream": {
                         "description": f"`{{{domain.name}-P}}` for partition P, from 0; the braces"

@@ -21,6 +21,7 @@ import redis.asyncio
 from pydantic_core import PydanticSerializationError, to_json
 
 from ingest.cart import cart
+from ingest.client import explained, open_client
 from ingest.command import Command, partition_of
 from ingest.domain import Domain
 from ingest.errors import (
@@ -28,7 +29,6 @@ from ingest.errors import (
     FoldlogError,
     NotAvailable,
     OutcomeTimeout,
-    RedisUnreachable,
     Rejected,
     one_line,
 )
@@ -38,10 +38,8 @@ from ingest.streams import (
     RETRY_FIRST_S,
     RETRY_MAX_S,
     command_stream,
-    open_client,
     partitions_key,
     reply_prefix,
-    unreachable,
 )
 
 CommandLike: TypeAlias = Command | Mapping[str, Any]
@@ -150,10 +148,6 @@ def _partitions(found: Any, domain: Domain) -> int:
     return int(found)
 
 
-def _refused(error: redis.ResponseError) -> RedisUnreachable:
-    return RedisUnreachable(f"Redis refused the command: {error}")
-
-
 def _accepted(outcome: Outcome) -> Outcome:
     if outcome.outcome != "accepted":
         raise Rejected(outcome.reason or outcome.outcome)
@@ -209,7 +203,8 @@ class Producer:
             while waiting.sent:
                 block_ms = waiting.block_ms()
                 try:
-                    response = self._client.xread({reply_to: waiting.seen}, block=block_ms)
+                    with explained(self._url, but=LOST):
+                        response = self._client.xread({reply_to: waiting.seen}, block=block_ms)
                 except LOST:
                     time.sleep(RETRY_FIRST_S)
                     continue
@@ -242,23 +237,19 @@ class Producer:
                 pipe.xadd(stream, {"command": payload})
             pipe.execute()
 
-        try:
-            self._retry(add)
-        except redis.ResponseError as error:
-            raise _refused(error) from None
+        self._retry(add)
 
     def _retry(self, attempt: Callable[[], T]) -> T:
         for pause in itertools.chain(_retry_pauses(self._retry_s), [None]):
             try:
-                return attempt()
-            except LOST as error:
-                if pause is None:
-                    raise unreachable(self._url, error) from None
-                time.sleep(pause)
+                with explained(self._url, but=LOST if pause else ()):
+                    return attempt()
+            except LOST:
+                time.sleep(pause or 0)
         raise AssertionError("the last attempt returns or raises")
 
     def _forget(self, reply_to: str) -> None:
-        with suppress(*LOST):  # it expires by itself
+        with suppress(redis.RedisError):  # it expires by itself
             self._client.delete(reply_to)
 
 
@@ -278,11 +269,12 @@ class AsyncProducer:
         open_client(url).close()  # for its opinion of the URL
         client = redis.asyncio.Redis.from_url(url, protocol=2)
         try:
-            found = await client.get(partitions_key(domain.name))
+            with explained(url):
+                found = await client.get(partitions_key(domain.name))
             return cls(client, _Wire(domain, _partitions(found, domain)), url, retry_s)
-        except (*LOST, NotAvailable) as error:
+        except FoldlogError:
             await client.aclose()
-            raise (error if isinstance(error, NotAvailable) else unreachable(url, error)) from None
+            raise
 
     async def send(self, command: CommandLike) -> str:
         """Send one command; returns its command id when Redis has it."""
@@ -319,7 +311,10 @@ class AsyncProducer:
             while waiting.sent:
                 block_ms = waiting.block_ms()
                 try:
-                    response = await self._client.xread({reply_to: waiting.seen}, block=block_ms)
+                    with explained(self._url, but=LOST):
+                        response = await self._client.xread(
+                            {reply_to: waiting.seen}, block=block_ms
+                        )
                 except LOST:
                     await asyncio.sleep(RETRY_FIRST_S)
                     continue
@@ -327,7 +322,7 @@ class AsyncProducer:
                     yield outcome
                 await self._add(waiting.due_again())
         finally:
-            with suppress(*LOST):  # it expires by itself
+            with suppress(redis.RedisError):  # it expires by itself
                 await self._client.delete(reply_to)
 
     async def close(self) -> None:
@@ -352,11 +347,8 @@ class AsyncProducer:
             for stream, payload in sent:
                 pipe.xadd(stream, {"command": payload})
             try:
-                await pipe.execute()
+                with explained(self._url, but=LOST if pause else ()):
+                    await pipe.execute()
                 return
-            except redis.ResponseError as error:
-                raise _refused(error) from None
-            except LOST as error:
-                if pause is None:
-                    raise unreachable(self._url, error) from None
-                await asyncio.sleep(pause)
+            except LOST:
+                await asyncio.sleep(pause or 0)

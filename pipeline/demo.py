@@ -21,11 +21,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from ingest.client import connect
 from ingest.command import partition_of
 from ingest.domain import Domain
 from ingest.errors import FoldlogError, NotAvailable
 from ingest.producer import Producer
-from ingest.streams import command_stream, connect
+from ingest.streams import command_stream
 from pipeline.log import Log
 from pipeline.process import Pipeline
 from pipeline.settings import Settings

@@ -1,18 +1,23 @@
-"""`foldlog resubmit`: rejected commands, sent once more as new ones.
+"""`foldlog resubmit`: rejected commands, sent once more as new ones; stray ones, put right.
 
 The new command's id is made from the old one's, so sending the same rejection twice changes
-nothing, and its `causation_id` is the old one's id.
+nothing, and its `causation_id` is the old one's id. A stray command is moved as it is.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import duckdb
 from pydantic_core import from_json
 
+from ingest import strays
+from ingest.client import connect as connect_redis
+from ingest.client import explained
 from ingest.errors import FoldlogError, one_line
+from pipeline.log import Log
 from pipeline.settings import Settings
 from projections.query import connect
 
@@ -49,3 +54,18 @@ def rejected_commands(settings: Settings, where: str) -> tuple[list[dict[str, An
         command.pop("reply_to", None)
         commands.append(command)
     return commands, beyond
+
+
+def move_strays(settings: Settings, *, yes: bool) -> Iterator[tuple[str, int]]:
+    """Each stream that no partition has, and how many commands of it were moved, or would be.
+
+    Raises `FoldlogError` where there is no log, or Redis does not allow it.
+    """
+    domain = settings.load_domain()
+    partitions = Log.open(settings.events, domain=domain.name).partitions
+    url = settings.reachable_redis
+    with connect_redis(url) as client, explained(url):
+        for stream, waiting in strays.look(client, domain.name, partitions).items():
+            if yes:
+                waiting = strays.move(client, domain.name, domain.id_field, partitions, stream)
+            yield stream, waiting

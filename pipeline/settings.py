@@ -25,6 +25,8 @@ class Settings(BaseSettings):
     """The data directory: the log in `events/`, and everything that comes back from it."""
     redis_url: str | None = None
     """A running Redis. Without it, Foldlog runs its own, with its data in `redis/`."""
+    redis_server: Path | None = None
+    """Another program for that own Redis than the bundled Valkey: the path of a redis-server."""
     domain: str = "ingest.cart:cart"
     """The domain, as module:attribute."""
     partitions: int | None = Field(None, ge=1, le=1024)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import UTC
 from typing import Any
 
 import duckdb
@@ -13,13 +14,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import redis
 
+from ingest import strays
+from ingest.client import open_client, unreachable
 from ingest.schema import REJECTED, UNREADABLE
-from ingest.streams import LOST, command_stream, entries_after, open_client, repairs_key
+from ingest.streams import command_stream, entries_after, repairs_key
 from pipeline.compaction import kept_for_readers
 from pipeline.lock import is_held
 from pipeline.log import Log
 from pipeline.logs import last_errors
 from pipeline.settings import Settings
+
+REDIS_TIMEOUT_S = 2.0
+"""How long Redis may take for what is asked of it here."""
+
+STRAYS_WITHIN_S = 0.5
+"""How long to look for stray commands, where no running pipeline has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,11 @@ class Status:
     kept_bytes: int
     """Disk that those take."""
     redis_memory_bytes: int | None
-    """None where Redis does not answer."""
+    """None where Redis does not say."""
+    redis_error: str | None
+    """What is wrong with Redis, and what to do; None where it answers."""
+    strays: dict[str, int]
+    """Commands in streams that no partition has: nobody reads them; see `ingest.strays`."""
     errors: list[dict[str, str]]
     """The last warnings and errors, oldest first; see `pipeline.logs`."""
 
@@ -85,15 +98,16 @@ class Status:
             found.append(
                 f"{self.workers} of {self.workers_wanted} workers run; see the pipeline's log"
             )
-        if self.lag is None:
-            found.append("Redis does not answer; start it, or name it with --redis URL")
-        elif lag_max is not None and self.lag > lag_max:
+        if self.redis_error is not None:
+            found.append(self.redis_error)
+        elif lag_max is not None and self.lag is not None and self.lag > lag_max:
             found.append(f"lag {self.lag} is above {lag_max}; see which partition waits")
         if freshness_max_s is not None and self.freshness_s > freshness_max_s:
             found.append(
                 f"freshness {self.freshness_s:.1f} s is above {freshness_max_s:g} s;"
                 " see the pipeline's log"
             )
+        found += [strays.warning(*stray) for stray in self.strays.items()]
         return found
 
     def as_json(self, reasons: list[str]) -> dict[str, Any]:
@@ -106,39 +120,37 @@ class Status:
         }
 
 
-def status(settings: Settings) -> Status:
-    """The state of things now. Raises `LogMismatch` where there is no log of this domain."""
+def status(settings: Settings, timeout_s: float = REDIS_TIMEOUT_S) -> Status:
+    """The state of things now, and what Redis says within `timeout_s` seconds.
+
+    Raises `LogMismatch` where there is no log of this domain.
+    """
     domain = settings.load_domain()
     log = Log.open(settings.events, domain=domain.name)
     published, age = _published(settings)
-    client = open_client(settings.reachable_redis)
-    partitions = []
-    for number in range(log.partitions):
-        tail = log.tail(number)
-        try:
-            lag = entries_after(client, command_stream(domain.name, number), tail.last_stream_id)
-        except LOST:
-            lag = None
-        partitions.append(
-            PartitionStatus(
-                number, tail.last_stream_id, tail.next_position, published.get(number, 0), lag
-            )
+    tails = [log.tail(number) for number in range(log.partitions)]
+    redis_says = _ask_redis(
+        settings, domain.name, [tail.last_stream_id for tail in tails], timeout_s
+    )
+    partitions = [
+        PartitionStatus(
+            number,
+            tail.last_stream_id,
+            tail.next_position,
+            published.get(number, 0),
+            redis_says.lags.get(number),
         )
-    repairs: list[str] = []
-    memory = None
-    with suppress(*LOST):
-        memory = int(client.info("memory")["used_memory"])
-        repairs = [bytes(t).decode() for t in client.hvals(repairs_key(domain.name))]  # type: ignore[arg-type]
+        for number, tail in enumerate(tails)
+    ]
     with log.reading():
-        waiting_since = _waiting_since(client, domain.name, log, partitions)
-    client.close()
+        waiting_since = _waiting_since(log, partitions, redis_says.waiting_since)
     running = is_held(settings.lock)
     kept = kept_for_readers(settings)
     pids = [int(pid) for pid in settings.lock.read_text().split()] if running else []
     return Status(
         partitions,
         age,
-        repairs,
+        redis_says.repairs,
         running=running,
         workers=sum(_runs(pid) for pid in pids),
         workers_wanted=len(pids),
@@ -146,25 +158,66 @@ def status(settings: Settings) -> Status:
         files=sum(len(log.files(number)) for number in range(log.partitions)),
         kept_files=kept.files,
         kept_bytes=kept.bytes,
-        redis_memory_bytes=memory,
+        redis_memory_bytes=redis_says.memory_bytes,
+        redis_error=redis_says.error,
+        strays=redis_says.strays,
         errors=last_errors(settings),
     )
 
 
+@dataclass(slots=True)
+class _RedisSays:
+    """What Redis could be asked; less than all where there is an error."""
+
+    lags: dict[int, int] = field(default_factory=dict)
+    waiting_since: dict[int, float] = field(default_factory=dict)
+    """When the first command was recorded that the log does not have, as a Unix time."""
+    repairs: list[str] = field(default_factory=list)
+    strays: dict[str, int] = field(default_factory=dict)
+    memory_bytes: int | None = None
+    error: str | None = None
+
+
+def _ask_redis(
+    settings: Settings, domain: str, last_stream_ids: list[str], timeout_s: float
+) -> _RedisSays:
+    said = _RedisSays()
+    deadline = time.monotonic() + timeout_s
+    url = settings.reachable_redis
+    with open_client(url, timeout_s) as client:
+        try:
+            for number, last_id in enumerate(last_stream_ids):
+                if time.monotonic() > deadline:
+                    raise redis.TimeoutError("no answer in time")
+                stream = command_stream(domain, number)
+                said.lags[number] = entries_after(client, stream, last_id)
+                if said.lags[number]:
+                    entries: Any = client.xrange(stream, f"({last_id}", count=1)
+                    for stream_id, _ in entries:
+                        said.waiting_since[number] = int(stream_id.partition(b"-")[0]) / 1000
+            with suppress(redis.ResponseError):  # rights that only this page needs
+                said.memory_bytes = int(client.info("memory")["used_memory"])
+            with suppress(redis.ResponseError):
+                repairs: Any = client.hvals(repairs_key(domain))
+                said.repairs = [text.decode() for text in repairs]
+            with suppress(redis.ResponseError):
+                said.strays = strays.found(client, domain, len(last_stream_ids), STRAYS_WITHIN_S)
+        except redis.RedisError as error:
+            said.error = str(unreachable(url, error))
+    return said
+
+
 def _waiting_since(
-    client: redis.Redis, domain: str, log: Log, partitions: list[PartitionStatus]
+    log: Log, partitions: list[PartitionStatus], in_redis: dict[int, float]
 ) -> float | None:
     """When the oldest command that readers do not see was recorded, as a Unix time."""
     times = []
     for p in partitions:
         if p.position > p.published_position:
             rows = next(iter(log.read(p.partition, p.published_position, ["recorded_at"])))
-            times.append(rows["recorded_at"][0].as_py().timestamp())
-        elif p.lag:
-            with suppress(*LOST):
-                stream = command_stream(domain, p.partition)
-                entries: Any = client.xrange(stream, f"({p.last_stream_id}", count=1)
-                times += [int(stream_id.partition(b"-")[0]) / 1000 for stream_id, _ in entries]
+            times.append(rows["recorded_at"][0].as_py().replace(tzinfo=UTC).timestamp())
+        elif p.partition in in_redis:
+            times.append(in_redis[p.partition])
     return min(times, default=None)
 
 

@@ -17,9 +17,22 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
+import redis
+
+from ingest import strays
+from ingest.acl import try_rights
+from ingest.client import (
+    connect,
+    durability_warning,
+    explained,
+    is_mistake,
+    open_client,
+    shown,
+    unreachable,
+)
 from ingest.errors import FoldlogError
 from ingest.server import EmbeddedServer, die_with_parent
-from ingest.streams import connect, durability_warning, partitions_key
+from ingest.streams import partitions_key
 from pipeline import logs, worker
 from pipeline.compaction import compact
 from pipeline.exports import export_changes
@@ -35,12 +48,15 @@ LOCK_TIMEOUT_S = 3
 WATCH_S = 0.1
 STOP_TIMEOUT_S = 60
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.2, 10.0
+STRAYS_S = 60
+"""From one look for commands that lie in no partition's stream to the next."""
+
 STABLE_S = 30
 """A group that lived this long died of something new: the backoff starts again."""
 
 
 def up(settings: Settings, ready: Callable[[str], None]) -> None:
-    """Run the pipeline until SIGTERM or Ctrl-C. `ready` is called once with the URL of Redis.
+    """Run the pipeline until SIGTERM or Ctrl-C. `ready` is called once with the URL for people.
 
     Raises `FoldlogError` when it cannot start or go on.
     """
@@ -55,19 +71,22 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
                 f"{settings.workers} workers for {log.partitions} partitions;"
                 f" run with --workers {log.partitions} or fewer"
             )
-        client = connect(url)
-        warning = durability_warning(client)
-        if warning:
-            logger.warning(warning)
-        client.set(partitions_key(domain.name), log.partitions)
-        client.close()
-        ready(url)
+        with connect(url) as client, explained(url):
+            try_rights(client, domain.name, log.partitions)
+            warning = durability_warning(client)
+            if warning:
+                logger.warning(warning)
+            client.set(partitions_key(domain.name), log.partitions)
+        ready(shown(url))
         logger.info("started: %s partitions, %s workers", log.partitions, settings.workers)
         export = partial(export_changes, settings, log)
         compaction = partial(compact, settings, log)
+        look = _Strays(url, domain.name, log.partitions).look
+        look()
         with (
             _every(settings.export_interval_s, export, at_end=True),
             _every(settings.compact_interval_s, compaction, at_end=False),
+            _every(STRAYS_S, look, at_end=False),
         ):
             _Group(settings.model_copy(update={"redis_url": url}), lock, stop).watch(server)
         logger.info("stopped: all that was read is committed and published")
@@ -116,12 +135,38 @@ def _redis(settings: Settings, lock: int) -> Iterator[EmbeddedServer | None]:
     if settings.redis_url:
         yield None
         return
-    server = EmbeddedServer(settings.data, pass_fds=[lock])
+    server = EmbeddedServer(settings.data, settings.redis_server, pass_fds=[lock])
     try:
         server.keep_running()
         yield server
     finally:
         server.stop()
+
+
+class _Strays:
+    """Looks for commands that lie where nobody reads them, and warns once of each stream."""
+
+    def __init__(self, url: str, domain: str, partitions: int) -> None:
+        self._url = url
+        self._domain = domain
+        self._partitions = partitions
+        self._known: set[str] = set()
+        self._may_look = True
+
+    def look(self) -> None:
+        try:
+            with open_client(self._url) as client:
+                found = strays.look(client, self._domain, self._partitions)
+        except redis.RedisError as error:  # an outage is the workers' concern
+            if is_mistake(error) and self._may_look:
+                self._may_look = False
+                logger.warning(
+                    "stray commands are not looked for: %s", unreachable(self._url, error)
+                )
+            return
+        for stream in found.keys() - self._known:
+            logger.warning("%s", strays.warning(stream, found[stream]))
+        self._known |= found.keys()
 
 
 class _Stop:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ingest.strays import warning
 from pipeline.settings import Settings
 from pipeline.status import Status, status
 
@@ -55,22 +56,23 @@ def _lines(now: Status, before: Status | None, seconds: float) -> list[str]:
     lines.append(
         f"log          {now.rows:,} rows in {now.files:,} files{kept if now.kept_files else ''}"
     )
-    if now.redis_memory_bytes is None:
-        lines.append("Redis        [red]does not answer; the lag is unknown[/]")
-    else:
+    if now.redis_error is not None:
+        lines.append(f"Redis        [red]{escape(now.redis_error)}[/]")
+    elif now.redis_memory_bytes is not None:
         lines.append(f"Redis        {now.redis_memory_bytes / MIB:,.1f} MiB")
+    lines += [f"stray        [yellow]{escape(warning(*stray))}[/]" for stray in now.strays.items()]
     lines += [f"repaired     {escape(repair)}" for repair in now.repairs]
     lines += [f"{e['time'][:19]}  [yellow]{escape(e['message'])}[/]" for e in now.errors]
     return lines
 
 
-def watch(settings: Settings, every_s: float) -> None:
+def watch(settings: Settings, every_s: float, timeout_s: float) -> None:
     """Show the state until Ctrl-C; without a terminal, one screen after another."""
     console = Console()
     before, at = None, 0.0
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
-            now, then = status(settings), time.monotonic()
+            now, then = status(settings, timeout_s), time.monotonic()
             screen = as_screen(now, before, then - at)
             if console.is_terminal:
                 live.update(screen, refresh=True)

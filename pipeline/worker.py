@@ -15,7 +15,9 @@ from datetime import timedelta
 
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
+from redis import RedisError
 
+from ingest.client import is_mistake, unreachable
 from ingest.errors import FoldlogError
 from ingest.source import Stop
 from pipeline import logs, metrics
@@ -81,6 +83,8 @@ def run(make: Callable[[Stop], Dataflow], process: int = 0, addresses: Sequence[
 def _told(error: BaseException | None) -> FoldlogError | None:
     """The error behind those that Bytewax wraps around it, if it is one for the user."""
     while error is not None and not isinstance(error, FoldlogError):
+        if isinstance(error, RedisError) and is_mistake(error):
+            return unreachable(Settings().reachable_redis, error)
         error = error.__cause__ or error.__context__
     return error
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ingest.cart import cart
+from ingest.client import connect
 from ingest.producer import Producer
-from ingest.streams import connect, partitions_key
+from ingest.streams import partitions_key
 from pipeline.log import Log
 from pipeline.settings import Settings
 from pipeline.status import status

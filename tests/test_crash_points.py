@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from ingest import crash
+from ingest.client import connect
 from ingest.producer import Producer
 from ingest.server import EmbeddedServer
-from ingest.streams import connect, partitions_key
+from ingest.streams import partitions_key
 from pipeline.log import Log
 from pipeline.settings import Settings
 from tests.running import DEADLINE_S, Up, foldlog
@@ -26,7 +27,7 @@ MODULES = [p for room in ("ingest", "projections", "pipeline") for p in (ROOT / 
 NAMED = re.compile(r'crash\.point\("([\w.]+)"\)')
 POINTS = sorted(
     {name for path in MODULES for name in NAMED.findall(path.read_text())}
-    # Of other processes; see test_rebuild.py, test_export.py and test_compaction.py.
+    # Of other processes; see the tests of each.
     - {"rebuild.to_rename", "rebuild.renamed", "export.to_rename", "export.renamed"}
     - {"compact.to_remove", "compact.removed", "compact.to_fsync_folder", "compact.fsynced"}
     - {"replace.to_rename", "replace.renamed", "replace.to_fsync_folder", "replace.done"}
@@ -39,6 +40,8 @@ POINTS = sorted(
         "dataset.done",
     }
     - {"dataset.to_remove", "dataset.removed"}
+    - {"compact.to_remove", "compact.removed", "claim.to_rename", "claim.renamed"}
+    - {"move.to_send", "move.sent"}
 )
 
 STEPS = re.compile(

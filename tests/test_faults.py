@@ -19,10 +19,11 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
+from ingest.client import connect
 from ingest.producer import Producer
 from ingest.server import EmbeddedServer
 from ingest.source import Batch
-from ingest.streams import command_stream, connect, partitions_key
+from ingest.streams import command_stream, partitions_key
 from pipeline import worker
 from pipeline.fold import Fold
 from pipeline.log import Log
@@ -171,8 +172,7 @@ def test_a_redis_that_forgot_everything_goes_on_after_the_log_and_is_mentioned(
         producer.send_many(commands[:1_000])
     pipeline.settle()
     redis_server.stop()
-    for left in (settings.data.parent / "own" / "redis").glob("appendonly*"):
-        left.unlink()
+    shutil.rmtree(settings.data.parent / "own" / "redis" / "appendonlydir")
     redis_server.keep_running()
     with redis.Redis.from_url(redis_server.url) as client:
         wait_for(lambda: client.get(partitions_key("cart")) == b"4", "the pipeline to come back")

@@ -82,8 +82,7 @@ def test_outcomes_are_counted_as_the_log_has_them(
         sent = shopping(500)
         producer.send_many(sent)
         again = {"type": "CheckOut", "cart_id": "nobody's", "command_id": "twice"}
-        assert [o.outcome for o in producer.execute_many([again])] == ["rejected"]
-        producer.send_many([again, again])
+        producer.send_many([again, again, again])
         producer.send_many([{"type": "Nonsense", "cart_id": "x", "command_id": SECRET}])
     pipeline.settle()
     counted = {
@@ -144,7 +143,7 @@ def test_health_is_told_by_the_exit_code(settings: Settings, up: Callable[..., U
     )
     away = foldlog(settings, "status", "--check", "--redis", "redis://127.0.0.1:1")
     assert away.returncode == 1
-    assert "Redis does not answer" in away.stderr
+    assert "Redis at redis://127.0.0.1:1 does not answer" in away.stderr
 
 
 def test_what_is_watched_changes_and_ctrl_c_is_polite(

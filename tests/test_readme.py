@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ingest.server import find_server
 from pipeline.settings import Settings
+from tests import redis_cli
 from tests.running import Up, wait_for
 from tests.test_cli import WORDS
 
@@ -22,8 +22,9 @@ def test_its_blocks_run_in_order(tmp_path: Path, up: Callable[..., Up]) -> None:
     settings = Settings(data=tmp_path / "data")
     pipeline = up(settings)
     pipeline.ready().close()
+    redis_cli.put_into(tmp_path / "bin")
     path = os.pathsep.join(
-        [str(Path(sys.executable).parent), str(find_server().parent), os.environ["PATH"]]
+        [str(Path(sys.executable).parent), os.environ["PATH"], str(tmp_path / "bin")]
     )
     printed = ""
     for language, text in BLOCKS:

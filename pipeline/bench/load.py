@@ -61,7 +61,7 @@ CARTS = """
 @contextmanager
 def own_redis(data: Path) -> Iterator[Settings]:
     """Settings for `data`, with a Redis that stays while a pipeline comes and goes."""
-    server = EmbeddedServer(data)
+    server = EmbeddedServer(data, Settings().redis_server)
     try:
         server.keep_running()
         with redis.Redis.from_url(server.url) as client:
