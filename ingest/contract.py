@@ -17,7 +17,7 @@ from ingest.command import Command
 from ingest.domain import Domain, command_type
 from ingest.outcome import Outcome
 from ingest.producer import COMMAND_BYTES_MAX
-from ingest.schema import ENVELOPE
+from ingest.schema import ENVELOPE, field_types
 from ingest.streams import REPLY_EXPIRES_S, partitions_key, reply_prefix
 
 Schema: TypeAlias = dict[str, Any]
@@ -214,6 +214,11 @@ def _events(domain: Domain, at: str) -> tuple[dict[str, Schema], dict[str, Schem
             "properties": properties,
             "required": list(properties),
             "additionalProperties": {"type": "null"},
+            "x-log": {
+                "event_type": name,
+                "schema_version": domain.schema_version(name),
+                "fields": field_types(domain.events[name]),
+            },
         } | ({"description": own["description"]} if "description" in own else {})
     return events, defined
 

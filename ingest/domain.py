@@ -19,7 +19,7 @@ from pydantic import Discriminator, TypeAdapter
 from ingest.command import Command
 from ingest.decider import Decider
 from ingest.errors import DomainInvalid, FoldlogError, one_line
-from ingest.schema import OUTCOME_TYPES, arrow_type, columns_of, log_schema
+from ingest.schema import FOLDED_COLUMNS, OUTCOME_TYPES, arrow_type, columns_of, log_schema
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +73,15 @@ class Domain:
                 raise DomainInvalid(f"event {name}: {cls.__name__} must be a dataclass")
             if name in OUTCOME_TYPES:
                 raise DomainInvalid(f"event {name}: the log itself uses that name")
-            wanted = set(range(1, self.schema_version(name)))
-            declared = {u.from_version for u in self.upcasts if u.event_type == name}
+            wanted = list(range(1, self.schema_version(name)))
+            declared = sorted(u.from_version for u in self.upcasts if u.event_type == name)
             if wanted != declared:
                 raise DomainInvalid(
                     f"event {name} has schema version {self.schema_version(name)}: it needs an"
-                    f" Upcast from each version before, and has them from {sorted(declared)}"
+                    f" Upcast from each version before, and has them from {declared}"
                 )
-        columns_of(self.row_type)
-        _ = self.schema
+        _check_row(self)
+        _check_upcasts(self)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -92,7 +92,8 @@ class Domain:
     def stored_schema(self) -> pa.Schema:
         """A row as it may stand in the log's files: also with columns of older versions."""
         retired = {n: arrow_type(t) for u in self.upcasts for n, t in u.retired.items()}
-        return pa.schema([*self.schema, *retired.items()])
+        older = [(n, column) for n, column in retired.items() if n not in self.schema.names]
+        return pa.schema([*self.schema, *older])
 
     def schema_version(self, event_type: str) -> int:
         """The version that this code writes; 1 for outcomes, which never change."""
@@ -103,6 +104,51 @@ class Domain:
         """From a payload to a command; raises pydantic's `ValidationError`."""
         adapter: TypeAdapter[Command] = TypeAdapter(_union(self.commands))
         return adapter.validator.validate_json
+
+
+def _check_row(domain: Domain) -> None:
+    """Raises `DomainInvalid` where the folded read model cannot have the row's columns."""
+    where = f"read model {domain.folded}: {getattr(domain.row_type, '__name__', domain.row_type)}"
+    if not is_dataclass(domain.row_type):
+        raise DomainInvalid(f"{where} must be a dataclass")
+    taken = {name.lower() for name in (domain.id_field, *FOLDED_COLUMNS)}
+    for name in columns_of(domain.row_type):
+        if name.lower() in taken:
+            raise DomainInvalid(
+                f"{where}.{name}: the read model has a column {name.lower()} already; rename the"
+                " field"
+            )
+        taken.add(name.lower())  # to DuckDB a name is the same in upper and lower case
+
+
+def _check_upcasts(domain: Domain) -> None:
+    """Raises `DomainInvalid` where an Upcast names an event or a column that there is not.
+
+    Whether its SQL holds is for the read side to say; see `projections.upcast`.
+    """
+    kept: dict[str, pa.DataType] = {column.name: column.type for column in domain.schema}
+    for step in domain.upcasts:
+        where = f"the Upcast of {step.event_type} from version {step.from_version}"
+        if step.event_type not in domain.events:
+            raise DomainInvalid(
+                f"{where}: there is no such event; there are {', '.join(domain.events)}"
+            )
+        for name, annotation in step.retired.items():
+            try:
+                column = arrow_type(annotation)
+            except TypeError:
+                raise DomainInvalid(f"{where} retires {name}: {annotation} is no type") from None
+            if kept.setdefault(name, column) != column:
+                raise DomainInvalid(
+                    f"{where} retires {name} as {column}, and elsewhere it is {kept[name]}; a"
+                    " column keeps its type: give the newer field a name of its own"
+                )
+    for step in domain.upcasts:
+        for name in step.columns.keys() - kept.keys():
+            raise DomainInvalid(
+                f"the Upcast of {step.event_type} from version {step.from_version}: there is no"
+                f" column {name}; name a field of an event, or one in retired={{…}}"
+            )
 
 
 def _union(commands: tuple[type[Command], ...]) -> Any:

@@ -9,7 +9,7 @@ FoldlogError
   + DomainFailed         the domain's code failed on a command
   + ReadModelInvalid     a read model's declaration cannot be kept live
   + ReadModelFailed      a read model failed on an event
-  + LogMismatch          the log was made with other settings, or newer code
+  + LogMismatch          the log was made with other settings, other events, or newer code
   + LogDamaged           a file of the log cannot be read, or is missing
   + Superseded           another writer has taken over the partition
   + NoRoom               a file cannot be written: the disk is full, or not ours

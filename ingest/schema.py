@@ -16,9 +16,10 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import fields
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import Enum
 from typing import Any, Literal
+from uuid import UUID
 
 import pyarrow as pa
 
@@ -48,6 +49,12 @@ ENVELOPE = pa.schema(
     ]
 )
 OUTCOME_COLUMNS = pa.schema([("reason", pa.string()), ("payload", pa.binary())])
+
+FOLDED_COLUMNS = ("aggregate_id", "version", "first_at", "last_at")
+"""What the folded read model has, or is made with, besides the domain's id and columns."""
+
+AS, OR_NULL = " as ", " | null"
+"""In the text of a field's type: what its column stands for, and whether None is a value of it."""
 
 _ARROW_TYPES: dict[type, pa.DataType] = {
     str: pa.string(),
@@ -98,15 +105,44 @@ def columns_of(cls: type) -> dict[str, pa.DataType]:
     return columns
 
 
+def field_types(cls: type) -> dict[str, str]:
+    """A dataclass' fields as text, for print and for the log.
+
+    Their columns' types, as in `int64`, `int64 | null`, or `string as Enum` where not every text is
+    a value.
+    """
+    hints = typing.get_type_hints(cls)
+    return {
+        name: f"{column}{_stands_for(hints[name])}{OR_NULL if optional(cls, name) else ''}"
+        for name, column in columns_of(cls).items()
+    }
+
+
+def _stands_for(annotation: Any) -> str:
+    """Said where a column's type does not tell what its values are."""
+    for alternative in (annotation, *typing.get_args(annotation)):
+        if isinstance(alternative, type):
+            for kind in (Enum, UUID, timedelta):
+                if issubclass(alternative, kind):
+                    return f"{AS}{kind.__name__}"
+    return ""
+
+
 def event_columns(events: Mapping[str, type]) -> dict[str, pa.DataType]:
     """The columns of all event types together: the same name must have the same type."""
     together: dict[str, pa.DataType] = {}
     taken = {*ENVELOPE.names, *OUTCOME_COLUMNS.names}
+    spelled: dict[str, str] = {}
     for event_type, cls in events.items():
         for name, column in columns_of(cls).items():
-            if name in taken:
+            if name.lower() in taken:
                 raise DomainInvalid(
                     f"{event_type}.{name}: the log has a column of that name; rename the field"
+                )
+            if spelled.setdefault(name.lower(), name) != name:
+                raise DomainInvalid(
+                    f"{event_type}.{name} is {spelled[name.lower()]} elsewhere; to SQL that is the"
+                    " same name: spell it in one way"
                 )
             if together.setdefault(name, column) != column:
                 raise DomainInvalid(

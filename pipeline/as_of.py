@@ -13,6 +13,7 @@ from ingest.domain import Domain
 from ingest.errors import ReadModelFailed
 from pipeline.log import Log
 from pipeline.recovery import folded, scan
+from pipeline.schemas import check
 from pipeline.settings import Settings
 from projections.model import Folded, View, read_models, relations_in
 from projections.relations import Positions, quoted
@@ -38,6 +39,7 @@ def as_of(
     settings = settings or Settings()
     domain = settings.load_domain()
     log = Log.open(settings.events, domain=domain.name)
+    check(domain, log)
     until = {p: log.next_position(p) for p in range(log.partitions)}
     moment = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
     condition = f"{by} <= TIMESTAMP {quoted(moment.isoformat(sep=' '))}"

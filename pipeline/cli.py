@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from ingest.contract import CONTRACTS
+from ingest.domain import Domain
 from ingest.errors import FoldlogError, one_line
 from ingest.producer import Producer
 from pipeline import logs
@@ -33,6 +34,7 @@ from pipeline.bench.table import WIDTH as BENCH_WIDTH
 from pipeline.bench.table import as_json as as_bench_json
 from pipeline.bench.table import as_table as as_bench_table
 from pipeline.compaction import compact as run_compact
+from pipeline.compatibility import declared_in, incompatible
 from pipeline.demo import as_table
 from pipeline.demo import demo as run_demo
 from pipeline.exports import export as run_export
@@ -48,8 +50,10 @@ from pipeline.up import up as run_up
 from pipeline.verify import verify as verify_all
 from pipeline.watch import as_screen
 from pipeline.watch import watch as watch_status
+from projections.model import View, read_models
 from projections.query import connect, queries
 from projections.relations import quoted
+from projections.upcast import check_upcasts
 
 app = typer.Typer(
     name="foldlog",
@@ -133,12 +137,18 @@ def demo(
     run_demo(_settings(data=data), limit=limit, keep=keep, console=Console())
 
 
-@app.command(epilog="Example: `foldlog new orders && cd orders && foldlog up`")
+@app.command(
+    epilog="Examples: `foldlog new orders && cd orders && foldlog up`,"
+    " `foldlog new shipping --aggregate parcel`"
+)
 def new(
     name: Annotated[str, typer.Argument(help="A new Python package's name, in lower case.")],
+    aggregate: Annotated[
+        str | None, typer.Option(help="What its rules are about, one of them; else from NAME.")
+    ] = None,
 ) -> None:
-    """Write a folder with a small domain of your own that runs: orders, to begin with."""
-    for path in write_starter(name, Path()):
+    """Write a folder with a small domain of your own that runs, to be changed from there."""
+    for path in write_starter(name, Path(), aggregate):
         typer.echo(path)
     typer.echo(f"\nNext:\n  cd {name}\n  pytest\n  foldlog up")
 
@@ -405,15 +415,22 @@ def rebuild(
             rate = done / (time.monotonic() - started)
             progress.update(task, description=name, completed=done, total=of, rate=rate)
 
-        built = run_rebuild(
-            _settings(data=data, domain=domain), names or [], everything=everything, seen=seen
-        )
+        settings = _settings(data=data, domain=domain)
+        built = run_rebuild(settings, names or [], everything=everything, seen=seen)
     for model in built:
         rate = model.rows / max(model.seconds, 1e-9)
         typer.echo(
             f"{model.name:20}  {model.rows:>12,} rows in {model.seconds:6.2f} s  {rate:>12,.0f}/s"
         )
-    if not built:
+    views = [
+        model
+        for model in read_models(settings.load_domain())
+        if isinstance(model, View) and (everything or model.name in (names or []))
+    ]
+    for view in views:
+        reads = ", ".join(sorted(view.reads))
+        typer.echo(f"{view.name:20}  a view needs no rows: it shows what is in {reads}")
+    if not built and not views:
         typer.echo("every read model is as its declaration says; name one to build it anew")
 
 
@@ -488,16 +505,43 @@ def verify(data: Data = None, domain: DomainName = None) -> None:
     )
 
 
-@app.command(epilog="Examples: `foldlog schema > asyncapi.json`, `foldlog schema commands`")
+@app.command(
+    epilog="Examples: `foldlog schema > asyncapi.json`, `foldlog schema events > events.json`,"
+    " `foldlog schema --check events.json`"
+)
 def schema(
     part: Annotated[
         Contract, typer.Argument(help="The AsyncAPI document, or the JSON Schema of a part.")
     ] = Contract.asyncapi,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OLD.json",
+            help="Exit code 1, and the Upcasts to write, if the domain does not read events of the"
+            " code that printed this.",
+        ),
+    ] = None,
     domain: DomainName = None,
 ) -> None:
     """Print the domain's contract: AsyncAPI for the streams, JSON Schema for what is in them."""
+    if check is not None:
+        _check_schema(check, _settings(domain=domain).load_domain())
+        return
     contract = CONTRACTS[part](_settings(domain=domain).load_domain())
     typer.echo(json.dumps(contract, indent=2, ensure_ascii=False))
+
+
+def _check_schema(old: Path, domain: Domain) -> None:
+    declarations = declared_in(old)
+    check_upcasts(domain)
+    wrong = incompatible(domain, declarations, str(old))
+    for line in wrong:
+        typer.echo(line)
+    if wrong:
+        raise FoldlogError(
+            f"{len(wrong)} event type(s) have changed; the lines above say what to write"
+        )
+    typer.echo(f"compatible: the domain reads the {len(declarations)} event types of {old}")
 
 
 @app.command(

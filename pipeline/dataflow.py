@@ -16,6 +16,7 @@ from pipeline import metrics
 from pipeline.fold import Decided, Fold, Partition
 from pipeline.log import Log
 from pipeline.recovery import Refold, rejoin_redis, restore
+from pipeline.schemas import Schemas
 from pipeline.settings import Settings
 from pipeline.sinks import ReadModels, Replies
 from pipeline.snapshot import Snapshots
@@ -28,6 +29,7 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
     """The dataflow of one process. Each worker owns the partitions that it reads."""
     domain = settings.load_domain()
     log = Log.open(settings.events, domain=domain.name)
+    schemas = Schemas(domain, log)
     owned: dict[int, Partition] = {}
     fold = Fold(domain, partitions=log.partitions, payload_bytes_max=settings.payload_bytes_max)
     snapshots = Snapshots(
@@ -64,6 +66,7 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
 
     def commit(decided: Decided) -> Decided:
         if len(decided.rows):
+            schemas.note(decided.rows)
             with metrics.COMMIT.time():
                 log.append(decided.partition, decided.first, decided.rows)
             end, stream_id = (

@@ -10,6 +10,7 @@ from ingest.command import partition_of
 from ingest.errors import NotAvailable
 from pipeline.log import Log
 from pipeline.recovery import Decoder, scan
+from pipeline.schemas import check
 from pipeline.settings import Settings
 from projections.relations import named
 
@@ -32,6 +33,7 @@ def history(aggregate_id: str, settings: Settings | None = None) -> list[Happeni
     settings = settings or Settings()
     domain = settings.load_domain()
     log = Log.open(settings.events, domain=domain.name)
+    check(domain, log)
     partition = partition_of(aggregate_id, log.partitions)
     decoder = Decoder(domain)
     envelope = ["version", "recorded_at", "occurred_at", "event_type", "command_id"]

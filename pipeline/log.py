@@ -3,6 +3,7 @@
     events/_log.json                                   identity, partitions, domain: for ever
     events/partition=3/00000000000000000120.parquet    the commit whose first position is 120
     events/partition=3/00000000000000000000-00000000000000000119.parquet    compacted: both included
+    events/_schemas/0.json                             the events' fields; see `pipeline.schemas`
 
 A file is written beside, fsynced, and linked to its name, which fails if that name exists; then the
 folder is fsynced. So a file is in the log whole or not at all, and of two writers only one gets a
@@ -114,6 +115,8 @@ class Log:
                 f"the log in {folder} has {log.partitions} partitions, not {partitions};"
                 f" run with --partitions {log.partitions}"
             )
+        for left in (*folder.glob("*.tmp"), *folder.glob("_schemas/*.tmp")):
+            left.unlink(missing_ok=True)  # a killed start or writer has left it
         for around in (folder, folder.parent, folder.parent.parent):
             with suppress(PermissionError):  # the last may be another user's
                 crash.point("create.to_fsync_folder")
@@ -138,6 +141,28 @@ class Log:
                 " set FOLDLOG_DOMAIN or --data"
             )
         return cls(folder, about["partitions"], about["id"])
+
+    def declarations(self) -> list[tuple[Path, bytes]]:
+        """What the log remembers of its events' fields, in order; see `pipeline.schemas`.
+
+        Raises `LogDamaged` where a number is missing.
+        """
+        folder = self.folder / "_schemas"
+        paths = [folder / f"{number}.json" for number in range(len([*folder.glob("*.json")]))]
+        try:
+            return [(path, path.read_bytes()) for path in paths]
+        except FileNotFoundError as error:
+            raise LogDamaged(f"{error.filename} is missing; {MEND}") from None
+
+    def declare(self, number: int, content: bytes) -> None:
+        """Durably add the next declaration. Raises `FileExistsError` where another came first."""
+        folder = self.folder / "_schemas"
+        path = folder / f"{number}.json"
+        with _told(path):
+            folder.mkdir(exist_ok=True)  # were it lost, the files would be asked again
+            rights.share(folder)
+            write_exclusively(path, content)
+            crash.point("declare.done")
 
     def _partition_folder(self, partition: int) -> Path:
         return self.folder / f"partition={partition}"

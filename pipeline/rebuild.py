@@ -25,6 +25,7 @@ from pipeline.lock import alone
 from pipeline.log import MEND, Log
 from pipeline.recovery import Refold
 from pipeline.replay import replay
+from pipeline.schemas import check
 from pipeline.settings import Settings
 from pipeline.up import data_lock
 from projections.model import Folded, View, read_models
@@ -57,11 +58,13 @@ def rebuild(
 ) -> list[Built]:
     """Build the named read models from the log, and all that are new or changed; or everything.
 
+    A view has no rows to build: it is made as its file says, named or not.
     Raises `FoldlogError` where a name is none, and when something else is rebuilding.
     """
     domain = settings.load_domain()
     log = Log.open(settings.events, domain=domain.name)
     settings.protect()
+    check(domain, log)
     only_one = alone(
         settings.data / "rebuild.lock", "another rebuild runs on this data directory; wait for it"
     )
@@ -73,7 +76,9 @@ def rebuild(
             # The file is read once: packing its strings takes longer than writing them does.
             db.execute("SET disabled_compression_methods = 'fsst,dict_fsst'")
             tables = Tables(db, domain)
-            wanted = _wanted(settings, tables, names, everything)
+            views = [m.name for m in read_models(domain) if isinstance(m, View)]
+            named = [name for name in names if name not in views]
+            wanted = _wanted(settings, tables, named, everything)
             tables.prepare(log.partitions)
             rows = current_rows(domain, log, {}, until)
             _check_whole(db, rows, until)

@@ -82,10 +82,14 @@ class Decoder:
         for kind in kinds.aggregate([]).to_pylist():
             event_type, version = kind["event_type"], kind["schema_version"]
             known = self._known.get(event_type)
-            if known is None or version > known:
+            if known is None:
+                raise LogMismatch(
+                    f"the log holds {event_type} events, and the domain declares none of that name"
+                )
+            if version > known:
                 raise LogMismatch(
                     f"the log holds {event_type} in schema version {version}, and this code knows"
-                    f" {'none' if known is None else known}: it is older than the log; upgrade it"
+                    f" {known}: it is older than the log; upgrade it"
                 )
             current = current and version == known
         return current

@@ -38,6 +38,7 @@ from pipeline.compaction import compact
 from pipeline.exports import export_changes
 from pipeline.lock import alone
 from pipeline.log import Log
+from pipeline.schemas import Schemas
 from pipeline.settings import Settings
 
 logger = logging.getLogger("foldlog")
@@ -66,6 +67,7 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
         logs.shorten(settings)
         url = server.url if server else settings.reachable_redis
         log = Log.create(settings.events, partitions=settings.partitions, domain=domain.name)
+        Schemas(domain, log)  # tells what has changed before any worker starts
         if settings.workers > log.partitions:
             raise FoldlogError(
                 f"{settings.workers} workers for {log.partitions} partitions;"

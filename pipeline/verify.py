@@ -15,6 +15,7 @@ from ingest.domain import Domain
 from ingest.errors import LogDamaged
 from pipeline.log import Log, LogFile
 from pipeline.recovery import Refold
+from pipeline.schemas import problems
 from pipeline.settings import Settings
 from projections.model import View, read_models
 from projections.relations import named
@@ -72,6 +73,11 @@ def _verify(
         seen(number, len(files))
     if not wrong:
         wrong += _wrong_versions(pa.concat_tables(versions)) if versions else []
+    if not wrong:
+        try:
+            wrong += problems(domain, log)
+        except LogDamaged as damage:
+            wrong.append(str(damage))
     models = 0
     if not wrong and settings.published.exists():
         models, differences = _compare(settings, domain, log)

@@ -46,10 +46,12 @@ class Select:
     sql: str
     description: str
     path: Path
+    upcasts: str = ""
+    """How events of older versions are seen; with other upcasts the rows have to be made anew."""
 
     @property
     def digest(self) -> str:
-        return _digest(self.sql)
+        return _digest(self.sql + self.upcasts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ def read_models(domain: Domain) -> tuple[Model, ...]:
     for name, path in paths.items():
         if name in (folded.name, *RELATIONS):
             raise ReadModelInvalid(f"{path}: there is a relation named {name}; rename the file")
+    upcasts = "".join(sorted(map(repr, domain.upcasts)))
     selects: list[Select] = []
     views: dict[str, View] = {}
     for name, path in paths.items():
@@ -95,7 +98,7 @@ def read_models(domain: Domain) -> tuple[Model, ...]:
         if reads:
             views[name] = View(name, sql, description, path, reads)
         else:
-            selects.append(Select(name, sql, description, path))
+            selects.append(Select(name, sql, description, path, upcasts))
     return folded, *selects, *_in_order(views)
 
 

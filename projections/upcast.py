@@ -6,14 +6,24 @@ the fold of an aggregate read the same. A field that is new and has a default ne
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from collections.abc import Sequence
+from dataclasses import MISSING, fields, replace
 
 import duckdb
 import pyarrow as pa
 
-from ingest.domain import Domain
+from ingest.domain import Domain, Upcast
+from ingest.errors import DomainInvalid, one_line
 from ingest.schema import optional
-from projections.relations import LogFiles, Positions, named, quoted, rows_between
+from projections.relations import (
+    LogFiles,
+    Positions,
+    empty_rows,
+    named,
+    quoted,
+    rows_between,
+    sql_type,
+)
 
 
 def current_rows(domain: Domain, log: LogFiles, since: Positions, until: Positions) -> str:
@@ -27,17 +37,24 @@ def upcast(domain: Domain, rows: str) -> str:
     if not defaults and not domain.upcasts:
         return rows
     for version in sorted({u.from_version for u in domain.upcasts}):
-        steps = [u for u in domain.upcasts if u.from_version == version]
-        cases: dict[str, str] = {}
-        for step in steps:
-            raised = {**step.columns, "schema_version": str(version + 1)}
-            for column, sql in raised.items():
-                condition = f"event_type = {quoted(step.event_type)} AND schema_version = {version}"
-                cases[column] = f"{cases.get(column, '')} WHEN {condition} THEN {sql}"
-        replaced = ", ".join(_case(column, sql) for column, sql in cases.items())
-        rows = f"SELECT * REPLACE ({replaced}) FROM ({rows})"
+        rows = _raised(domain, [u for u in domain.upcasts if u.from_version == version], rows)
     shown = [_case(c, defaults[c]) if c in defaults else named(c) for c in domain.schema.names]
     return f"SELECT {', '.join(shown)} FROM ({rows})"
+
+
+def check_upcasts(domain: Domain) -> None:
+    """Raises `DomainInvalid` for SQL that does not hold, with its event, version and column."""
+    rows = empty_rows(domain.stored_schema)
+    with duckdb.connect() as db:
+        for step in domain.upcasts:
+            for column, sql in step.columns.items():
+                try:
+                    db.sql(_raised(domain, [replace(step, columns={column: sql})], rows))
+                except duckdb.Error as error:
+                    raise DomainInvalid(
+                        f"the Upcast of {step.event_type} from version {step.from_version} says"
+                        f" {column} = {sql}: {one_line(error)}"
+                    ) from None
 
 
 def upcast_table(domain: Domain, rows: pa.Table) -> pa.Table:
@@ -48,6 +65,21 @@ def upcast_table(domain: Domain, rows: pa.Table) -> pa.Table:
     with duckdb.connect() as db:
         db.register("old", rows)
         return db.sql(upcast(domain, "SELECT * FROM old")).to_arrow_table()
+
+
+def _raised(domain: Domain, steps: Sequence[Upcast], rows: str) -> str:
+    """The rows after upcasts from one version; a column keeps the type that the log has for it."""
+    types = {column.name: sql_type(column.type) for column in domain.stored_schema}
+    cases: dict[str, str] = {}
+    for step in steps:
+        condition = (
+            f"event_type = {quoted(step.event_type)} AND schema_version = {step.from_version}"
+        )
+        for column, sql in {**step.columns, "schema_version": f"{step.from_version + 1}"}.items():
+            then = f"WHEN {condition} THEN ({sql})::{types[column]}"
+            cases[column] = f"{cases.get(column, '')} {then}"
+    replaced = ", ".join(_case(column, sql) for column, sql in cases.items())
+    return f"SELECT * REPLACE ({replaced}) FROM ({rows})"
 
 
 def _case(column: str, cases: str) -> str:

@@ -123,7 +123,9 @@ def test_a_process_that_dies_at_this_point_loses_nothing_and_doubles_nothing(
         died = foldlog(settings, "up", environment={crash.VARIABLE: point})
         assert died.returncode == crash.EXIT_CODE
     else:
-        times = {"aside": 1, "rejoin": 1, "publish": 2}.get(point.partition(".")[0], 3)
+        times = {"aside": 1, "rejoin": 1, "publish": 2, "declare": 2}.get(
+            point.partition(".")[0], 3
+        )
         assert run_worker(settings, f"{point}:{times}") == crash.EXIT_CODE
     pipeline = up(settings)
     pipeline.settle()

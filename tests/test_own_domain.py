@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -14,19 +15,19 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.new import new
 from pipeline.settings import Settings
 from tests.running import DEADLINE_S, Up, foldlog
 from tests.test_cli import one_line_of
 
 ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs" / "own-domain.md").read_text()
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
-def blocks() -> Iterator[tuple[str, str, str | None]]:
+def blocks(page: str) -> Iterator[tuple[str, str, str | None]]:
     """Language, text, and the answer where one is shown right after it."""
     block = r"```(sh|python)\n(.*?)```\n(?:\n```text\n(.*?)```\n)?"
-    for found in re.finditer(block, PAGE, re.DOTALL):
+    for found in re.finditer(block, (ROOT / "docs" / page).read_text(), re.DOTALL):
         yield found[1], found[2], found[3]
 
 
@@ -54,20 +55,21 @@ def up_in(up: Callable[..., Up], monkeypatch: pytest.MonkeyPatch) -> Callable[[P
     return start
 
 
-def test_the_page_leads_from_an_empty_folder_to_a_running_domain(
-    tmp_path: Path, up_in: Callable[[Path], Up]
-) -> None:
-    cwd, pipeline = tmp_path, None
-    for language, text, shown in blocks():
+def follow(page: str, cwd: Path, up_in: Callable[[Path], Up]) -> Path:
+    """Do what a page says, and compare with what it shows; the folder where that ends."""
+    pipeline, at = None, cwd / "at"
+    for language, text, shown in blocks(page):
         if text == "foldlog up\n":
             if pipeline:
                 assert pipeline.stop() == 0
-            pipeline = up_in(cwd)
-            pipeline.settle()
-            continue
+                pipeline = None
+            if shown is None:
+                pipeline = up_in(cwd)
+                pipeline.settle()
+                continue
         if language == "sh":
-            ran = run(cwd, "bash", "-euc", f'trap "pwd > {tmp_path}/cwd" EXIT\n{text}')
-            cwd = Path((tmp_path / "cwd").read_text().strip())
+            ran = run(cwd, "bash", "-euc", f'trap "pwd > {at}" EXIT\n{text}')
+            cwd = Path(at.read_text().strip())
         else:
             ran = run(cwd, sys.executable, "-c", text)
         if shown is None:
@@ -77,28 +79,64 @@ def test_the_page_leads_from_an_empty_folder_to_a_running_domain(
         if pipeline:
             pipeline.settle()
     assert pipeline
-    assert "cancelled" in (cwd / "look.html").read_text()
+    return cwd
+
+
+def test_the_page_leads_from_an_empty_folder_to_a_running_domain(
+    tmp_path: Path, up_in: Callable[[Path], Up]
+) -> None:
+    folder = follow("own-domain.md", tmp_path, up_in)
+    assert "cancelled" in (folder / "look.html").read_text()
+
+
+def test_a_domain_is_modelled_and_changed_as_the_page_says(
+    tmp_path: Path, up_in: Callable[[Path], Up]
+) -> None:
+    follow("howto/model-a-domain.md", tmp_path, up_in)
 
 
 def test_what_new_writes_runs_under_any_name(tmp_path: Path, up_in: Callable[[Path], Up]) -> None:
-    assert run(tmp_path, "foldlog", "new", "shop2").returncode == 0
+    assert run(tmp_path, "foldlog", "new", "shop2", "--aggregate", "invoice").returncode == 0
     folder = tmp_path / "shop2"
     (folder / "pipeline.py").write_text("raise ImportError('a module of the user')")
     written = [path.read_text() for path in folder.rglob("*") if path.is_file()]
     assert not [text for text in written if "starter" in text]
+    assert not [text for text in written if re.search(r"[oO]rder(?!ed)|\ba[ _]invoice", text)]
     assert "passed" in run(folder, "pytest").stdout
     pipeline = up_in(folder)
     pipeline.settle()
-    place = {"type": "PlaceOrder", "order_id": "7", "customer_id": "ada", "amount_cents": 4200}
+    place = {"type": "PlaceInvoice", "invoice_id": "7", "customer_id": "ada", "amount_cents": 4200}
     sent = run(folder, "foldlog", "send", "-", "--wait", stdin=json.dumps(place))
     assert json.loads(sent.stdout)["outcome"] == "accepted"
     pipeline.settle()
-    for relation in ("orders", "customers", "money_daily"):
+    for relation in ("invoices", "customers", "money_daily"):
         found = run(folder, "foldlog", "query", f"FROM {relation}", "--format", "json").stdout
         assert "4200" in found
     assert run(folder, sys.executable, "look.py").stdout == ""
     assert run(folder, "foldlog", "verify").returncode == 0
     assert "{shop2-0}" in run(folder, "foldlog", "schema").stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "aggregate", "plural"),
+    [
+        ("bookings", "booking", "bookings"),
+        ("shipping", "shipping", "shippings"),
+        ("parties", "party", "parties"),
+        ("my_boxes", "my_box", "my_boxes"),
+        ("glass", "glass", "glasses"),
+        ("houses", "house", "houses"),
+    ],
+)
+def test_what_the_rules_are_about_comes_from_the_name(
+    tmp_path: Path, name: str, aggregate: str, plural: str
+) -> None:
+    new(name, tmp_path)
+    package = tmp_path / name / name
+    assert f'id_field="{aggregate}_id"' in (package / "domain.py").read_text()
+    assert f'folded="{plural}"' in (package / "domain.py").read_text()
+    for path in (tmp_path / name).rglob("*.py"):
+        ast.parse(path.read_text())
 
 
 @pytest.mark.parametrize(
@@ -112,6 +150,10 @@ def test_what_new_writes_runs_under_any_name(tmp_path: Path, up_in: Callable[[Pa
         ("json", "already"),
         ("projections", "already"),
         ("taken", "exists already"),
+        ("customers", "'customer' means something else already"),
+        ("x --aggregate outcome", "'outcome' means something else already"),
+        ("x --aggregate true", "'true' cannot be what the rules are about"),
+        ("x --aggregate Parcel", "'Parcel' cannot be what the rules are about"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused_in_one_line(
@@ -120,7 +162,7 @@ def test_a_name_that_cannot_be_is_refused_in_one_line(
     (tmp_path / "taken").mkdir()
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    assert complaint in one_line_of(foldlog(settings, "new", name))
+    assert complaint in one_line_of(foldlog(settings, "new", *name.split()))
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -104,6 +104,10 @@ def test_everything_is_rebuilt_from_the_log_alone(
     rebuilt = foldlog(settings, "rebuild", "--all")
     assert rebuilt.returncode == 0, rebuilt.stderr
     assert "rows in" in rebuilt.stdout
+    view = foldlog(settings, "rebuild", "sales_monthly")
+    assert "a view needs no rows: it shows what is in sales_daily" in view.stdout
+    assert view.stdout.startswith("sales_monthly ")
+    assert view.stdout in rebuilt.stdout
     assert read(settings.published, *names) == live
     check(settings, commands)
     assert foldlog(settings, "verify").returncode == 0

@@ -25,6 +25,7 @@ from ingest.streams import command_stream, partitions_key
 from pipeline.demo import commands
 from pipeline.fold import Fold, Partition
 from pipeline.log import Log
+from pipeline.schemas import Schemas
 from pipeline.settings import Settings
 
 PARTITIONS = 4
@@ -142,6 +143,7 @@ def log_of_baskets(settings: Settings) -> None:
             commit(partitions[of])
     for partition in partitions:
         commit(partition)
+    Schemas(cart, log)
 
 
 def cart_ids(partition: int, count: int) -> list[str]:
@@ -169,3 +171,4 @@ def log_of_carts(
                 )  # fmt: skip
                 rows: pa.Table = db.sql(query).to_arrow_table()
                 log.append(partition, first, rows.cast(cart.schema))
+    Schemas(cart, log)

@@ -1,6 +1,6 @@
 """The rules of an order: it is placed, paid, and then shipped or cancelled.
 
-In order: events, state, evolve, commands, decide, and last the domain itself. Money is in cents.
+From the top: events, state, evolve, commands, decide, then the domain itself. Money is in cents.
 """
 
 from __future__ import annotations
