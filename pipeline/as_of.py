@@ -17,6 +17,7 @@ from pipeline.schemas import check
 from pipeline.settings import Settings
 from projections.model import Folded, View, read_models, relations_in
 from projections.relations import Positions, quoted
+from projections.session import session
 from projections.tables import Tables
 from projections.upcast import current_rows
 
@@ -45,7 +46,7 @@ def as_of(
     condition = f"{by} <= TIMESTAMP {quoted(moment.isoformat(sep=' '))}"
     rows = current_rows(domain, log, {}, until)
 
-    db = duckdb.connect()
+    db = session()
     tables = Tables(db, domain, _named(domain, query))
     tables.prepare(log.partitions)
     tables.set_log(f"SELECT * FROM ({rows}) WHERE {condition}")

@@ -30,6 +30,7 @@ from pipeline.lock import alone
 from pipeline.log import COMPACTING, Log, LogFile
 from pipeline.settings import Settings
 from projections.relations import quoted
+from projections.session import session
 
 FAN_IN = 16
 ROWS_MAX = 1_000_000
@@ -202,7 +203,7 @@ def _published_names(settings: Settings) -> set[tuple[int, str]]:
     if not settings.published.exists():
         return set()
     try:
-        with duckdb.connect() as db:  # not connect(path), which may show an older file
+        with session() as db:  # not connect(path), which may show an older file
             db.execute(f"ATTACH {quoted(str(settings.published))} AS published (READ_ONLY)")
             shown = "SELECT sql FROM duckdb_views() WHERE schema_name = 'live'"
             views = "".join(sql for (sql,) in db.execute(shown).fetchall())

@@ -20,6 +20,7 @@ from ingest.domain import Domain
 from ingest.errors import NotAvailable, one_line
 from ingest.schema import AS, OR_NULL, field_types
 from projections.relations import named
+from projections.session import session
 
 UNKNOWN = f"{AS}?"
 """What a column of a log that remembers nothing stands for."""
@@ -288,7 +289,7 @@ def _literal(text: str) -> str:
 
 def _sql(name: str) -> str:
     """A column in SQL, quoted only where it has to be."""
-    with duckdb.connect() as db:
+    with session() as db:
         try:
             found = db.execute(f"SELECT {name} FROM (SELECT 1 AS {named(name)})").fetchall()
         except duckdb.Error:

@@ -32,6 +32,7 @@ from pipeline.process import Pipeline
 from pipeline.settings import Settings
 from pipeline.status import Tally, status
 from projections.query import connect as connect_read_models
+from projections.session import session
 
 COMMAND_ID = "demo-"
 """Followed by the command's number, so that `--keep` knows where to go on."""
@@ -74,7 +75,7 @@ def transactions() -> Path:
 
 def commands(limit: int | None = None) -> Iterator[list[dict[str, Any]]]:
     """The baskets as commands, in chunks, in the order of time: all, or the first `limit`."""
-    with duckdb.connect() as db:
+    with session() as db:
         found = db.execute(COMMANDS, [str(transactions()), limit if limit is not None else 2**62])
         number = 0
         while rows := found.fetchmany(CHUNK):
@@ -186,7 +187,7 @@ def _send_and_watch(
     """Send everything, and show how it goes until all of it is published; how many were sent."""
     domain = settings.load_domain()
     log = Log.open(settings.events, domain=domain.name)
-    with duckdb.connect() as db:
+    with session() as db:
         lines, baskets = db.execute(
             "SELECT count(*), count(DISTINCT basket_id) FROM read_parquet(?)", [str(transactions())]
         ).fetchone() or (0, 0)

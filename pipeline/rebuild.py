@@ -31,6 +31,7 @@ from pipeline.up import data_lock
 from projections.model import Folded, View, read_models
 from projections.publish import Publisher
 from projections.relations import Positions
+from projections.session import session
 from projections.tables import Stored, Tables, digest
 from projections.upcast import current_rows
 from projections.writer import Writer, opened
@@ -121,7 +122,7 @@ def _wanted(
         )
     held: set[tuple[str, str]] = set()
     if settings.published.exists():
-        with duckdb.connect(str(settings.published), read_only=True) as db:
+        with session(settings.published, read_only=True) as db:
             held = set(db.execute("FROM live.models").fetchall())
     return [
         model
@@ -205,7 +206,7 @@ def take_over(settings: Settings) -> None:
     """What the pipeline does with a rebuilt file, where none runs."""
     domain = settings.load_domain()
     log = Log.open(settings.events, domain=domain.name)
-    with duckdb.connect(str(settings.rebuilt), read_only=True) as db:
+    with session(settings.rebuilt, read_only=True) as db:
         rebuilt = {name for (name,) in db.execute("SELECT name FROM live.models").fetchall()}
     others = {m.name for m in read_models(domain) if not isinstance(m, View)} - rebuilt
     path = settings.data / "writer.duckdb"

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import redis
@@ -23,6 +22,7 @@ from pipeline.fold import EVENT_TYPE_OF_OUTCOME, First, FoldedRows, Partition
 from pipeline.log import Log
 from pipeline.snapshot import Snapshot
 from projections.relations import Positions, named, with_relations
+from projections.session import session
 from projections.upcast import current_rows, upcast_table
 
 logger = logging.getLogger("foldlog")
@@ -216,7 +216,7 @@ def scan(
     does not check the pages' checksums as `Log.read` does.
     """
     shown = columns or ", ".join(map(named, Decoder(domain).columns))
-    with duckdb.connect() as db:
+    with session() as db:
         db.execute("SET enable_progress_bar = false")  # it prints where it takes us for a notebook
         for partition, end in until.items():
             rows = current_rows(domain, log, {}, {partition: end})

@@ -25,6 +25,7 @@ from ingest.schema import ENVELOPE, OR_NULL, OUTCOME_COLUMNS, OUTCOME_TYPES
 from pipeline.compatibility import UNKNOWN, Declared, declared, incompatible
 from pipeline.log import MEND, Log
 from projections.relations import named, quoted
+from projections.session import session
 from projections.upcast import check_upcasts
 
 
@@ -55,7 +56,7 @@ def _found_in_files(log: Log) -> list[Declared]:
     files = [quoted(str(f.path)) for p in range(log.partitions) for f in log.files(p)]
     if not files:
         return []
-    with duckdb.connect() as db:
+    with session() as db:
         db.execute("SET enable_progress_bar = false")
         try:
             rows = db.sql(

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import redis
@@ -23,6 +22,7 @@ from pipeline.lock import is_held
 from pipeline.log import Log
 from pipeline.logs import last_errors
 from pipeline.settings import Settings
+from projections.session import session
 
 REDIS_TIMEOUT_S = 2.0
 """How long Redis may take for what is asked of it here."""
@@ -236,7 +236,7 @@ def _published(settings: Settings) -> tuple[dict[int, int], float | None]:
     if not settings.published.exists():
         return {}, None
     age = max(0.0, time.time() - settings.published.stat().st_mtime)
-    with duckdb.connect(str(settings.published), read_only=True) as db:
+    with session(settings.published, read_only=True) as db:
         return dict(
             db.execute("SELECT partition, next_position FROM live.positions").fetchall()
         ), age

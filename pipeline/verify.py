@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,6 +18,7 @@ from pipeline.schemas import problems
 from pipeline.settings import Settings
 from projections.model import View, read_models
 from projections.relations import named
+from projections.session import session
 from projections.writer import Writer
 
 
@@ -99,7 +99,7 @@ def _wrong_rows(partition: int, file: LogFile, table: pa.Table) -> list[str]:
 
 def _wrong_versions(rows: pa.Table) -> list[str]:
     """Aggregates whose events are not numbered 1, 2, 3 …"""
-    with duckdb.connect() as db:
+    with session() as db:
         db.register("rows", rows)
         found = db.execute(
             "SELECT aggregate_id FROM rows WHERE version IS NOT NULL GROUP BY aggregate_id"
@@ -112,7 +112,7 @@ def _wrong_versions(rows: pa.Table) -> list[str]:
 def _compare(settings: Settings, domain: Domain, log: Log) -> tuple[int, list[str]]:
     """How many read models there are, and those whose rows differ from what the log gives."""
     models = [m for m in read_models(domain) if not isinstance(m, View)]
-    with tempfile.TemporaryDirectory() as folder, duckdb.connect() as db:
+    with tempfile.TemporaryDirectory() as folder, session() as db:
         db.execute(f"ATTACH '{settings.published}' AS published (READ_ONLY)")
         held = db.execute("SELECT partition, next_position FROM published.live.positions")
         until = dict(held.fetchall())

@@ -25,6 +25,7 @@ from ingest import crash, durable, rights
 from ingest.domain import Domain
 from projections.model import RELATIONS
 from projections.relations import LogFiles, Positions, quoted, with_relations
+from projections.session import session
 from projections.upcast import current_rows, upcast
 
 FORMAT = "1"
@@ -57,7 +58,7 @@ def append(
     Returns the files that were written. Raises `duckdb.Error` or `OSError`.
     """
     written = []
-    with duckdb.connect() as db, log.reading():
+    with session() as db, log.reading():
         if threads:
             db.execute(f"SET threads = {threads}")
         for relation in sorted(RELATIONS):

@@ -26,6 +26,7 @@ from ingest.domain import Domain
 from ingest.errors import NotAvailable, OutcomeTimeout
 from ingest.outcome import Outcome
 from projections.relations import quoted
+from projections.session import session
 
 R = TypeVar("R")
 """A query's answer: a list of rows, or one row or None, a row being a pydantic model."""
@@ -66,7 +67,7 @@ class ReadModels:
         if seen != self._seen:
             # Not connect(path): within a process DuckDB opens one name once, and would go on
             # showing the file that has been replaced.
-            self._db = duckdb.connect()
+            self._db = session()
             self._db.execute(f"ATTACH {quoted(str(self._path))} AS read_models (READ_ONLY)")
             self._db.execute("USE read_models")
             self._seen = seen

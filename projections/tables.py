@@ -29,9 +29,11 @@ from projections.relations import (
     sql_type,
     with_relations,
 )
-from projections.select import LiveSelect, compile_select, refused
+from projections.select import LiveSelect, compile_select
+from projections.syntax import refused
+from projections.trial import Trial
 
-FORMAT = "2"
+FORMAT = "3"
 """Of the hidden tables, and a part of each model's digest."""
 
 Stored: TypeAlias = Folded | Select
@@ -62,22 +64,21 @@ class Tables:
             self._views = [v for v in self._views if v.name in only]
 
     def _compile(self) -> None:
-        """Try every declaration on empty relations."""
-        with duckdb.connect() as known:
-            known.execute(f"CREATE TABLE log AS {empty_rows(self._domain.schema)}")
-            for name, sql in definitions(self._domain.schema).items():
-                known.execute(f"CREATE VIEW {name} AS {sql}")
+        """Try every declaration on some rows."""
+        with Trial(self._domain.schema, [*self._domain.events]) as trial:
+            known = trial.known
             for model in self.stored:
                 if isinstance(model, Select):
-                    self._compiled[model.name] = compile_select(model, table(model.name), known)
-                    known.execute(f"CREATE VIEW {named(model.name)} AS {model.sql}")
+                    live = compile_select(model, table(model.name), known)
+                    trial.check(model, live, table(model.name))
+                    self._compiled[model.name] = live
                 else:
                     known.execute(f"CREATE TABLE {named(model.name)} ({_columns(model)})")
             for view in self._views:
                 try:
                     known.execute(f"CREATE VIEW {named(view.name)} AS {view.sql}")
                 except duckdb.Error as error:
-                    raise refused(view.path, error) from None
+                    raise refused(view, error) from None
 
     def prepare(self, partitions: int) -> None:
         """Make what every database of read models has, where it is not there yet."""

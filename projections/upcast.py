@@ -24,6 +24,7 @@ from projections.relations import (
     rows_between,
     sql_type,
 )
+from projections.session import session
 
 
 def current_rows(domain: Domain, log: LogFiles, since: Positions, until: Positions) -> str:
@@ -45,7 +46,7 @@ def upcast(domain: Domain, rows: str) -> str:
 def check_upcasts(domain: Domain) -> None:
     """Raises `DomainInvalid` for SQL that does not hold, with its event, version and column."""
     rows = empty_rows(domain.stored_schema)
-    with duckdb.connect() as db:
+    with session() as db:
         for step in domain.upcasts:
             for column, sql in step.columns.items():
                 try:
@@ -62,7 +63,7 @@ def upcast_table(domain: Domain, rows: pa.Table) -> pa.Table:
     for field in domain.stored_schema:
         if field.name not in rows.schema.names:
             rows = rows.append_column(field, pa.nulls(len(rows), field.type))
-    with duckdb.connect() as db:
+    with session() as db:
         db.register("old", rows)
         return db.sql(upcast(domain, "SELECT * FROM old")).to_arrow_table()
 

@@ -25,7 +25,7 @@ from ingest.errors import DataInUse, ReadModelFailed, ReadModelInvalid, one_line
 from projections.kept import Kept
 from projections.model import Folded
 from projections.relations import LogFiles, Positions, quoted
-from projections.select import refused
+from projections.session import session
 from projections.tables import Stored, Tables
 from projections.upcast import current_rows
 
@@ -50,7 +50,7 @@ def opened(path: Path) -> duckdb.DuckDBPyConnection:
         "temp_directory": f"{path}.tmp",
         "checkpoint_threshold": "1TB",
     }
-    db = duckdb.connect(config=config)
+    db = session(config=config)
     try:
         db.execute(
             f"ATTACH {quoted(str(path))} AS read_models"
@@ -198,7 +198,7 @@ class Writer:
         try:
             self._db.execute(f"ATTACH {quoted(str(path))} AS rebuilt (READ_ONLY)")
         except duckdb.Error as error:
-            raise refused(path, error) from None
+            raise ReadModelInvalid(f"{path}: {one_line(error)}") from None
         self._tables = after
 
         def work() -> None:

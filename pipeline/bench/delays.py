@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import redis
@@ -28,6 +27,7 @@ from pipeline.log import Log
 from pipeline.process import Pipeline
 from pipeline.settings import Settings
 from pipeline.status import status
+from projections.session import session
 
 STEADY_RATE = 1_000
 """Commands a second of a system that is not busy."""
@@ -161,7 +161,7 @@ class _Publishes:
             time.sleep(POLL_S)
             if not self._path.exists() or self._path.stat().st_mtime == seen:
                 continue
-            with duckdb.connect(str(self._path), read_only=True) as db:
+            with session(self._path, read_only=True) as db:
                 now = time.time()
                 held = db.execute("SELECT partition, next_position FROM live.positions").fetchall()
             seen = self._path.stat().st_mtime

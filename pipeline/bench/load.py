@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import redis
 from pydantic_core import to_json
@@ -27,6 +26,7 @@ from pipeline.fold import Fold, Partition
 from pipeline.log import Log
 from pipeline.schemas import Schemas
 from pipeline.settings import Settings
+from projections.session import session
 
 PARTITIONS = 4
 READ_COUNT = 8192
@@ -160,7 +160,7 @@ def log_of_carts(
     log = Log.create(settings.events, partitions=PARTITIONS, domain=cart.name)
     each = events // PARTITIONS // length * length
     check_out = length - 1 if checked_out else length
-    with duckdb.connect() as db:
+    with session() as db:
         for partition in range(PARTITIONS):
             ids = cart_ids(partition, each // length)
             db.register("carts", pa.table({"n": range(len(ids)), "cart_id": ids}))

@@ -9,8 +9,6 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-import duckdb
-
 from ingest.cart import State, cart, evolve
 from pipeline.bench.load import PARTITIONS, log_of_baskets, log_of_carts
 from pipeline.bench.table import Figure
@@ -20,6 +18,7 @@ from pipeline.recovery import Decoder, scan
 from pipeline.settings import Settings
 from projections.model import Select, read_models
 from projections.relations import rows_between, with_relations
+from projections.session import session
 
 
 def measure(folder: Path, events: int) -> list[Figure]:
@@ -53,7 +52,7 @@ def _bare_selects(settings: Settings) -> float:
     until = {p: log.next_position(p) for p in range(PARTITIONS)}
     rows = rows_between(log, cart.schema, {}, until)
     started = time.perf_counter()
-    with duckdb.connect() as db:
+    with session() as db:
         db.execute("SET enable_progress_bar = false")
         for model in read_models(cart):
             if isinstance(model, Select):
