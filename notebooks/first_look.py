@@ -33,7 +33,7 @@ def _():
 def _(NotAvailable, Settings, connect, mo):
     settings = Settings()  # FOLDLOG_DATA in the environment names another data directory
     try:
-        read_models = connect(settings.published)
+        read_models = connect(settings.published, sandbox=False)
     except NotAvailable:
         mo.stop(
             True,

@@ -44,7 +44,7 @@ def _():
 def _(NotAvailable, Settings, connect, mo):
     settings = Settings()  # FOLDLOG_DATA in the environment names another data directory
     try:
-        db = connect(settings.published).newest
+        db = connect(settings.published, sandbox=False).newest
     except NotAvailable:
         mo.stop(
             True,

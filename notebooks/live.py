@@ -70,7 +70,7 @@ def _(
     refresh
     try:
         now = status(settings)
-        db = connect(settings.published).newest
+        db = connect(settings.published, sandbox=False).newest
     except (FoldlogError, duckdb.Error):
         mo.stop(
             True,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Collection
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
@@ -15,9 +17,11 @@ from pipeline.log import Log
 from pipeline.recovery import folded, scan
 from pipeline.schemas import check
 from pipeline.settings import Settings
+from projections.connection import Config, in_memory
 from projections.model import Folded, View, read_models, relations_in
-from projections.relations import Positions, quoted
-from projections.session import session
+from projections.relations import Positions, files_between, quoted
+from projections.sandbox import check as check_question
+from projections.sandbox import shut_in
 from projections.tables import Tables
 from projections.upcast import current_rows
 
@@ -30,10 +34,16 @@ def as_of(
     by: Time = "recorded_at",
     query: str | None = None,
     settings: Settings | None = None,
+    sandbox: bool = False,
+    config: Config | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """The read models from all rows of the log whose time `by` is `at` or earlier.
 
-    Only those that `query` names are built, or else all. A time without an offset is in UTC.
+    Only those that `query` names are built, or else all. A time without an offset is in UTC. The
+    log keeps the files that `events` and its like read for as long as the connection exists. With
+    `sandbox`, SQL on it reads no others; ask by `projections.sandbox.sql` then, which also keeps
+    it from writing those. `config` has DuckDB's settings.
+
     Raises `LogMismatch` where there is no log of the domain, and `ReadModelFailed` where events
     without those that had occurred later do not make a history.
     """
@@ -41,23 +51,30 @@ def as_of(
     domain = settings.load_domain()
     log = Log.open(settings.events, domain=domain.name)
     check(domain, log)
-    until = {p: log.next_position(p) for p in range(log.partitions)}
-    moment = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
-    condition = f"{by} <= TIMESTAMP {quoted(moment.isoformat(sep=' '))}"
-    rows = current_rows(domain, log, {}, until)
-
-    db = session()
-    tables = Tables(db, domain, _named(domain, query))
-    tables.prepare(log.partitions)
-    tables.set_log(f"SELECT * FROM ({rows}) WHERE {condition}")
-    for model in tables.stored:
-        tables.create(model)
-        states: dict[str, pa.Table] = {}
-        if isinstance(model, Folded):
-            states["states"] = _folded(domain, log, until, condition)
-        with tables.seen(**states):
-            tables.apply([model], "SELECT * FROM live.log", "states")
-    tables.show()
+    with ExitStack() as reading:
+        reading.enter_context(log.reading())
+        until = {p: log.next_position(p) for p in range(log.partitions)}
+        files = files_between(log, {}, until)
+        db = in_memory(config)
+        if sandbox:
+            shut_in(db, (file.path.absolute() for held in files.values() for file in held))
+            if query is not None:
+                check_question(db, query)
+        moment = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
+        condition = f"{by} <= TIMESTAMP {quoted(moment.isoformat(sep=' '))}"
+        tables = Tables(db, domain, _named(domain, query))
+        tables.prepare(log.partitions)
+        rows = current_rows(domain, log, {}, until, files)
+        tables.set_log(f"SELECT * FROM ({rows}) WHERE {condition}")
+        for model in tables.stored:
+            tables.create(model)
+            states: dict[str, pa.Table] = {}
+            if isinstance(model, Folded):
+                states["states"] = _folded(domain, log, until, condition)
+            with tables.seen(**states):
+                tables.apply([model], "SELECT * FROM live.log", "states")
+        tables.show()
+        weakref.finalize(db, reading.pop_all().close)
     return db
 
 

@@ -50,9 +50,12 @@ from pipeline.up import up as run_up
 from pipeline.verify import verify as verify_all
 from pipeline.watch import as_screen
 from pipeline.watch import watch as watch_status
+from projections.connection import connect
 from projections.model import View, read_models
-from projections.query import connect, queries
+from projections.query import queries
 from projections.relations import quoted
+from projections.sandbox import sql as ask_in_sandbox
+from projections.session import session
 from projections.upcast import check_upcasts
 
 app = typer.Typer(
@@ -75,6 +78,9 @@ DomainName = Annotated[
 
 WAITING_MAX = 1000
 """Commands whose outcomes `send --wait` waits for at a time."""
+
+AS_IT_IS = {"arrow_lossless_conversion": True}
+"""So that an answer keeps its types on its way to a file."""
 
 SHOWN = 10
 """Commands that a dry run prints."""
@@ -275,14 +281,14 @@ def query(
     settings = _settings(data=data, domain=domain)
     sql, parameters = _question(settings, asked, param or [])
     try:
-        if len(found := duckdb.extract_statements(sql)) != 1:
-            raise typer.BadParameter(f"there are {len(found)} questions in it; write one SELECT")
         if as_of is None:
-            with connect(settings.published) as db:
-                _print_answer(db.newest, sql, parameters, output)
+            with connect(settings.published, config=AS_IT_IS) as db:
+                _print_answer(db.sql(sql, params=parameters), output)
         else:
-            with read_models_as_of(as_of, by=by.value, query=sql, settings=settings) as db:
-                _print_answer(db, sql, parameters, output)
+            past = read_models_as_of(
+                as_of, by=by.value, query=sql, settings=settings, sandbox=True, config=AS_IT_IS
+            )
+            _print_answer(ask_in_sandbox(past, sql, parameters), output)
     except duckdb.Error as error:
         raise FoldlogError(one_line(error)) from None
 
@@ -308,11 +314,9 @@ def _question(
     return query.sql, query.parameters()
 
 
-def _print_answer(
-    db: duckdb.DuckDBPyConnection, sql: str, parameters: dict[str, Any] | None, output: Format
-) -> None:
+def _print_answer(answer: duckdb.DuckDBPyRelation, output: Format) -> None:
     if output is Format.table:
-        Console().print(as_table(db.execute(sql, parameters)))
+        Console().print(as_table(answer))
         return
     options = {
         Format.csv: "FORMAT csv, HEADER",
@@ -321,11 +325,12 @@ def _print_answer(
     }
     if output is Format.parquet and sys.stdout.isatty():
         raise FoldlogError("Parquet is binary; send it to a file: foldlog query … > answer.parquet")
-    db.execute(f"CREATE TEMP TABLE answer AS {sql}", parameters)
-    with tempfile.NamedTemporaryFile() as file:  # DuckDB would cut what stdout appends to
-        db.execute(f"COPY (FROM temp.answer) TO {quoted(file.name)} ({options[output]})")
-        with open(file.name, "rb") as answer:
-            sys.stdout.buffer.writelines(answer)
+    # Who asks cannot write. And DuckDB would cut what stdout appends to.
+    with session() as writing, tempfile.NamedTemporaryFile() as file:
+        writing.register("answer", answer.to_arrow_reader())
+        writing.execute(f"COPY (FROM answer) TO {quoted(file.name)} ({options[output]})")
+        with open(file.name, "rb") as written:
+            sys.stdout.buffer.writelines(written)
 
 
 @app.command(epilog="Example: `foldlog history 7`")

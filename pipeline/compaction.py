@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -205,12 +204,9 @@ def _published_names(settings: Settings) -> set[tuple[int, str]]:
     try:
         with session() as db:  # not connect(path), which may show an older file
             db.execute(f"ATTACH {quoted(str(settings.published))} AS published (READ_ONLY)")
-            shown = "SELECT sql FROM duckdb_views() WHERE schema_name = 'live'"
-            views = "".join(sql for (sql,) in db.execute(shown).fetchall())
+            return {*db.execute("SELECT partition, name FROM published.live.files").fetchall()}
     except duckdb.Error as error:
         raise NotAvailable(
             f"{settings.published} does not say which files it reads ({one_line(error)});"
             " none is removed until the pipeline has published again"
         ) from None
-    names = re.findall(r"/partition=(\d+)/([\d-]+\.parquet)'", views)
-    return {(int(partition), name) for partition, name in names}

@@ -31,7 +31,7 @@ from pipeline.log import Log
 from pipeline.process import Pipeline
 from pipeline.settings import Settings
 from pipeline.status import Tally, status
-from projections.query import connect as connect_read_models
+from projections import connect as connect_read_models
 from projections.session import session
 
 COMMAND_ID = "demo-"
@@ -272,7 +272,9 @@ REPORT = {
 }
 
 
-def as_table(result: duckdb.DuckDBPyConnection, title: str | None = None) -> Table:
+def as_table(
+    result: duckdb.DuckDBPyConnection | duckdb.DuckDBPyRelation, title: str | None = None
+) -> Table:
     """A query's result for the terminal: numbers to the right, amounts of cents as money."""
     table = Table(title=title, title_justify="left", title_style="bold")
     names = [column[0] for column in result.description or []]

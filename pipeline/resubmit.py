@@ -19,7 +19,7 @@ from ingest.client import explained
 from ingest.errors import FoldlogError, one_line
 from pipeline.log import Log
 from pipeline.settings import Settings
-from projections.query import connect
+from projections import connect
 
 NAMESPACE = uuid.UUID("5b0c0e2c-6f4b-4d43-9f0e-2c8f3f1b8a11")
 """Of the ids that resubmitted commands are given (UUID version 5)."""

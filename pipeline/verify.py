@@ -116,6 +116,11 @@ def _compare(settings: Settings, domain: Domain, log: Log) -> tuple[int, list[st
         db.execute(f"ATTACH '{settings.published}' AS published (READ_ONLY)")
         held = db.execute("SELECT partition, next_position FROM published.live.positions")
         until = dict(held.fetchall())
+        if db.execute("SELECT identity FROM published.live.origin").fetchall() != [(log.identity,)]:
+            return 0, [
+                f"{settings.published} was made from another log;"
+                " `foldlog up` makes a new one at its start"
+            ]
         made = Path(folder) / "verify.duckdb"
         Writer(made, domain, log, Refold(domain, log), until=until).close()
         db.execute(f"ATTACH '{made}' AS made (READ_ONLY)")

@@ -7,6 +7,8 @@ the whole log.
 What may not come in: Redis, Bytewax, and anything of `pipeline`; the log is handed in.
 """
 
-from projections.query import Query, ReadModels, ask, connect
+from projections.asynchronous import AsyncReadModels
+from projections.connection import ReadModels, connect
+from projections.query import Query, ask
 
-__all__ = ["Query", "ReadModels", "ask", "connect"]
+__all__ = ["AsyncReadModels", "Query", "ReadModels", "ask", "connect"]

@@ -15,8 +15,8 @@ import duckdb
 
 from ingest import crash, rights
 from ingest.errors import NoRoom, one_line
+from projections.connection import ReadModels
 from projections.model import RELATIONS
-from projections.query import ReadModels
 from projections.relations import Positions, named, quoted
 
 
@@ -28,7 +28,7 @@ def export(published: Path, folder: Path) -> tuple[list[Path], Positions]:
     Raises `NotAvailable` where nothing is published, and `NoRoom` where it cannot be written.
     """
     try:
-        with ReadModels(published) as models:
+        with ReadModels(published, sandbox=False) as models:
             db, moment = models.newest, models.published_ns
             positions = dict(db.execute("FROM live.positions").fetchall())
             folder.mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ linked here before it is published, which takes no room while the log has it too
 a day after it has gone from the log; see `pipeline.compaction.trim`.
 
 A folder whose log was replaced by another has no such names: a reader gets an error, never the rows
-of the other one.
+of the other one. Where the folder was moved, DuckDB's variable `foldlog_kept` says where it is now.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest import crash, rights
-from projections.relations import LogFile, LogFiles
+from projections.relations import LogFile, LogFiles, path_in_kept
 
 
 @dataclass(frozen=True, slots=True)
 class KeptFile:
     first: int
+    last: int | None
     path: Path
 
 
@@ -34,7 +35,7 @@ class Kept:
 
     def __init__(self, log: LogFiles, folder: Path) -> None:
         self._log = log
-        self._folder = folder
+        self.folder = folder
         self._linked: dict[int, dict[str, KeptFile]] = {}
 
     @property
@@ -53,6 +54,7 @@ class Kept:
 
     def files(self, partition: int, first: int = 0) -> Sequence[LogFile]:
         """Raises `OSError` where no links can be made."""
+        self._make(self.folder / self._log.identity)
         linked = self._linked.get(partition, {})
         while True:
             found = self._log.files(partition, first)
@@ -65,13 +67,16 @@ class Kept:
                 continue
             return [*self._linked[partition].values()]
 
-    def _link(self, partition: int, file: LogFile) -> KeptFile:
-        folder = self._folder / self._log.identity / f"partition={partition}"
+    def _make(self, folder: Path) -> None:
         if not folder.exists():
-            for made in (self._folder, folder.parent, folder):
-                made.mkdir(exist_ok=True)
-                rights.share(made)
-        path = folder / file.path.name
+            if folder != self.folder:
+                self._make(folder.parent)
+            folder.mkdir(exist_ok=True)
+            rights.share(folder)
+
+    def _link(self, partition: int, file: LogFile) -> KeptFile:
+        path = self.folder / path_in_kept(self._log.identity, partition, file.path.name)
+        self._make(path.parent)
         try:
             crash.point("kept.to_link")
             os.link(file.path, path)
@@ -80,4 +85,4 @@ class Kept:
             if not path.samefile(file.path):  # it is of this log as it was before a restore
                 path.unlink(missing_ok=True)
                 return self._link(partition, file)
-        return KeptFile(file.first, path)
+        return KeptFile(file.first, file.last, path)

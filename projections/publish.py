@@ -44,8 +44,8 @@ class Publisher:
         if self._published == moment:
             return False
         started = time.monotonic()
-        _, rows = moment
-        self._writer.publish_log(rows)
+        _, until, files = moment
+        self._writer.publish_log(until, files)
         self._writer.checkpoint()
         to_copy = time.monotonic()
         beside = self._path.with_suffix(".next")

@@ -26,6 +26,8 @@ class LogFile(Protocol):
     @property
     def first(self) -> int: ...
     @property
+    def last(self) -> int | None: ...
+    @property
     def path(self) -> Path: ...
 
 
@@ -46,6 +48,12 @@ class LogFiles(Protocol):
 
 Positions = Mapping[int, int]
 """Partition → the next position, that is how many of its rows are in."""
+
+Files = Mapping[int, Sequence[LogFile]]
+"""Partition → files of the log, in order."""
+
+KEPT_VARIABLE = "foldlog_kept"
+"""Of DuckDB: where `kept/` is, for relations that were published when it was elsewhere."""
 
 
 def quoted(text: str) -> str:
@@ -91,26 +99,46 @@ def with_relations(schema: pa.Schema, log: str, query: str) -> str:
     return f"WITH {', '.join(parts)} {query}"
 
 
-def _files_between(log: LogFiles, since: Positions, until: Positions) -> dict[int, list[str]]:
+def files_between(log: LogFiles, since: Positions, until: Positions) -> dict[int, list[LogFile]]:
     """Partition → the files that hold its positions from `since` up to, not including, `until`."""
-    here = os.getcwd()
     return {
-        partition: [
-            os.path.join(here, f.path)
-            for f in log.files(partition, since.get(partition, 0))
-            if f.first < end
-        ]
+        partition: [f for f in log.files(partition, since.get(partition, 0)) if f.first < end]
         for partition, end in until.items()
         if since.get(partition, 0) < end
     }
 
 
-def rows_between(log: LogFiles, schema: pa.Schema, since: Positions, until: Positions) -> str:
+def path_in_kept(identity: str, partition: int, name: str) -> str:
+    """A file's path below `kept/`, which no other log has; see `projections.kept`."""
+    return f"{identity}/partition={partition}/{name}"
+
+
+def _paths(files: Files, kept: Path | None) -> str:
+    """SQL for the list of the files' paths; of those in `kept`, that a variable can lead to it."""
+    paths = [os.path.abspath(file.path) for held in files.values() for file in held]
+    if kept is None:
+        return f"[{', '.join(map(quoted, paths))}]"
+    root = os.path.abspath(kept)
+    names = ", ".join(quoted(os.path.relpath(path, root)) for path in paths)
+    folder = f"coalesce(getvariable('{KEPT_VARIABLE}'), {quoted(root)})"
+    return f"list_transform([{names}], lambda name: {folder} || '/' || name)"
+
+
+def rows_between(
+    log: LogFiles,
+    schema: pa.Schema,
+    since: Positions,
+    until: Positions,
+    files: Files | None = None,
+    kept: Path | None = None,
+) -> str:
     """SQL for the log's rows from `since` up to but not including `until`, read from its files.
 
     `schema` names every column that some file may have; files that lack one show NULL for it.
+    `files` are those that hold them, where they have been listed already, and `kept` the folder of
+    these, where readers may have moved it.
     """
-    found = _files_between(log, since, until)
+    found = files_between(log, since, until) if files is None else files
     if not any(found.values()):
         return empty_rows(schema)
     ranges = [
@@ -118,18 +146,18 @@ def rows_between(log: LogFiles, schema: pa.Schema, since: Positions, until: Posi
         f" AND position < {until[partition]})"
         for partition in found
     ]
-    files = ", ".join(quoted(path) for paths in found.values() for path in paths)
-    source = f"read_parquet([{files}], hive_partitioning = false)"
-    if any(_columns(paths[0]) != tuple(schema.names) for paths in found.values() if paths):
+    paths = _paths(found, kept)
+    source = f"read_parquet({paths}, hive_partitioning = false)"
+    if any(_columns(held[0].path) != tuple(schema.names) for held in found.values() if held):
         source = (
             f"({empty_rows(schema)} UNION ALL BY NAME SELECT * FROM"
-            f" read_parquet([{files}], hive_partitioning = false, union_by_name = true))"
+            f" read_parquet({paths}, hive_partitioning = false, union_by_name = true))"
         )
     return f"SELECT * FROM {source} WHERE {' OR '.join(ranges)}"
 
 
 @lru_cache(maxsize=4096)
-def _columns(path: str) -> tuple[str, ...]:
+def _columns(path: Path) -> tuple[str, ...]:
     """The columns of one of the log's files, which never change."""
     return tuple(pq.read_schema(path).names)
 

@@ -4,6 +4,8 @@
     live.models     which declaration each of these was built for: `name`, `digest`
     live.positions  up to where they hold the log: `partition`, `next_position`
     live.log        a view: rows of the log
+    live.files      the files that it reads: `partition`, `first`, `last`, `name`
+    live.origin     which log that is, and where its files are kept: `identity`, `folder`
     main.NAME       a view for each read model and relation, which is what readers see
 
 Nothing here begins or ends a transaction.
@@ -11,8 +13,10 @@ Nothing here begins or ends a transaction.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeAlias
 
 import duckdb
@@ -21,6 +25,7 @@ import pyarrow as pa
 from ingest.domain import Domain
 from projections.model import Folded, Select, View, read_models
 from projections.relations import (
+    Files,
     Positions,
     definitions,
     empty_rows,
@@ -38,6 +43,11 @@ FORMAT = "3"
 
 Stored: TypeAlias = Folded | Select
 """A read model that has rows of its own."""
+
+
+_FILES = pa.schema(
+    {"partition": pa.int32(), "first": pa.int64(), "last": pa.int64(), "name": pa.string()}
+)
 
 
 class Tables:
@@ -87,6 +97,9 @@ class Tables:
             "CREATE TABLE IF NOT EXISTS live.positions (partition INTEGER, next_position BIGINT)"
         )
         self._db.execute("CREATE TABLE IF NOT EXISTS live.models (name VARCHAR, digest VARCHAR)")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS live.origin (identity VARCHAR, folder VARCHAR)"
+        )
         for partition in set(range(partitions)) - self.positions().keys():
             self._db.execute("INSERT INTO live.positions VALUES (?, 0)", [partition])
         self.set_log(empty_rows(self._domain.schema))
@@ -137,6 +150,27 @@ class Tables:
     def set_log(self, rows: str) -> None:
         """Let the relations show the rows of the SELECT `rows`."""
         self._db.execute(f"CREATE OR REPLACE VIEW live.log AS {rows}")
+
+    def set_files(self, identity: str, kept: Path, files: Files) -> None:
+        """Say which log, and which of its files, `live.log` reads."""
+        listed = pa.Table.from_pylist(
+            [
+                {"partition": p, "first": f.first, "last": f.last, "name": os.path.basename(f.path)}
+                for p, held in files.items()
+                for f in held
+            ],
+            _FILES,
+        )
+        with self.seen(listed=listed):
+            self._db.execute("CREATE OR REPLACE TABLE live.files AS FROM listed")
+        self._db.execute("DELETE FROM live.origin")
+        origin = [identity, os.path.abspath(kept)]
+        self._db.execute("INSERT INTO live.origin VALUES (?, ?)", origin)
+
+    def identity(self) -> str | None:
+        """Which log's files `live.log` reads, where it was ever told."""
+        found = self._db.execute("SELECT identity FROM live.origin").fetchone()
+        return found[0] if found else None
 
     def create(self, model: Stored) -> None:
         """The model's hidden table, empty."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import MISSING, fields, replace
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -16,6 +17,7 @@ from ingest.domain import Domain, Upcast
 from ingest.errors import DomainInvalid, one_line
 from ingest.schema import optional
 from projections.relations import (
+    Files,
     LogFiles,
     Positions,
     empty_rows,
@@ -27,9 +29,16 @@ from projections.relations import (
 from projections.session import session
 
 
-def current_rows(domain: Domain, log: LogFiles, since: Positions, until: Positions) -> str:
+def current_rows(
+    domain: Domain,
+    log: LogFiles,
+    since: Positions,
+    until: Positions,
+    files: Files | None = None,
+    kept: Path | None = None,
+) -> str:
     """SQL for the log's rows from `since` up to but not including `until`, seen as of today."""
-    return upcast(domain, rows_between(log, domain.stored_schema, since, until))
+    return upcast(domain, rows_between(log, domain.stored_schema, since, until, files, kept))
 
 
 def upcast(domain: Domain, rows: str) -> str:

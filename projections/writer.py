@@ -24,7 +24,7 @@ from ingest.domain import Domain
 from ingest.errors import DataInUse, ReadModelFailed, ReadModelInvalid, one_line
 from projections.kept import Kept
 from projections.model import Folded
-from projections.relations import LogFiles, Positions, quoted
+from projections.relations import Files, LogFiles, Positions, files_between, quoted
 from projections.session import session
 from projections.tables import Stored, Tables
 from projections.upcast import current_rows
@@ -98,9 +98,9 @@ class Writer:
         self._db = self._connect()
         try:
             self._open(only)
-            if any(self._log.next_position(p) < held for p, held in self.positions.items()):
+            if not self._of_this_log():
                 self._db.close()
-                self._set_aside("it holds more than the log, which an older one has replaced")
+                self._set_aside("it was made from another log, or from more than this one has")
                 self._db = self._connect()
                 self._open(only)
             self.catch_up(until)
@@ -115,14 +115,19 @@ class Writer:
         self._transaction(self._prepare)
         self.positions = self._tables.positions()
 
+    def _of_this_log(self) -> bool:
+        return self._tables.identity() in (None, self._log.identity) and all(
+            held <= self._log.next_position(p) for p, held in self.positions.items()
+        )
+
     @property
-    def moment(self) -> tuple[int, str]:
+    def moment(self) -> tuple[int, Positions, Files]:
         """Equal only while every read model holds the same rows, and the log the same files.
 
-        How often rebuilt read models were taken over, and SQL for the rows of the log that are in,
-        from files that stay for readers; see `projections.kept`.
+        How often rebuilt read models were taken over, up to where the log is in, and its files, by
+        names that stay for readers; see `projections.kept`.
         """
-        return self._adopted, current_rows(self._domain, self._kept, {}, self.positions)
+        return self._adopted, self.positions, files_between(self._kept, {}, self.positions)
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         """The file, or a new one in its place if it cannot be opened."""
@@ -278,9 +283,15 @@ class Writer:
     def _rows_between(self, since: Positions, until: Positions) -> str:
         return current_rows(self._domain, self._log, since, until)
 
-    def publish_log(self, rows: str) -> None:
-        """Point the relations at the rows of the SELECT `rows`: those of a `moment`."""
-        self._transaction(lambda: self._tables.set_log(rows))
+    def publish_log(self, until: Positions, files: Files) -> None:
+        """Point the relations at the rows of a `moment`, in the files that hold them."""
+        rows = current_rows(self._domain, self._log, {}, until, files, self._kept.folder)
+
+        def work() -> None:
+            self._tables.set_log(rows)
+            self._tables.set_files(self._log.identity, self._kept.folder, files)
+
+        self._transaction(work)
 
     def use_threads(self, count: int) -> None:
         """From now on. It begins with all cores, as nothing else wants them while it catches up."""

@@ -222,7 +222,7 @@ def test_a_connection_moves_on_with_what_is_published(tmp_path: Path) -> None:
     pipeline = InProcess(tmp_path, partitions=PARTITIONS)
     commands = in_order(shopping(100))
     run(pipeline, commands[:50])
-    with connect(pipeline.publish()) as db:
+    with connect(pipeline.publish(), sandbox=False) as db:
         count = "SELECT count(*) FROM outcomes"
         kept = db.newest
         relation = db.sql(count)

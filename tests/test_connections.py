@@ -1,0 +1,170 @@
+"""Many who ask at once, by threads or asyncio, while the file is replaced: each gets its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest.errors import NotAvailable, OutcomeTimeout
+from ingest.outcome import Outcome
+from projections import AsyncReadModels, ReadModels, ask, connect
+from projections.cart.queries import GetCart
+from tests.running import InProcess
+
+MANY = 150
+CARTS = 40
+SELECT = "SELECT cart_id, units FROM carts WHERE cart_id = ?"
+
+
+def add(cart: int, name: str = "cart") -> dict[str, Any]:
+    """One product; each cart has another number of units, by which it is told."""
+    return {
+        "type": "AddProduct", "command_id": f"{name}-{cart}", "cart_id": f"{name}-{cart}",
+        "product_id": "tea", "quantity": cart + 1, "unit_price_cents": 1,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Iterator[InProcess]:
+    pipeline = InProcess(tmp_path, partitions=1)
+    pipeline.run(0, *map(add, range(CARTS)))
+    pipeline.publish()
+    yield pipeline
+    pipeline.writer.close()
+
+
+@contextmanager
+def publishing(pipeline: InProcess) -> Iterator[list[Path]]:
+    """Other carts come, and the file is replaced, again and again; what was published."""
+    ended = threading.Event()
+    published: list[Path] = []
+
+    def publish() -> None:
+        while not ended.is_set():
+            pipeline.run(0, add(len(published), "later"))
+            published.append(pipeline.publish())
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        yield published
+    finally:
+        ended.set()
+        thread.join()
+
+
+def answers(db: ReadModels, cart: int) -> list[tuple[Any, Any]]:
+    """One cart, asked for in each way."""
+    name = f"cart-{cart}"
+    typed = ask(db, GetCart(cart_id=name))
+    (row,) = db.rows(SELECT, [name])
+    return [
+        (typed and typed.cart_id, typed and typed.units),
+        (row["cart_id"], row["units"]),
+        *db.execute(SELECT, [name]).fetchall(),
+        *db.sql(SELECT, params=[name]).fetchall(),
+        *db.execute("SELECT aggregate_id, quantity FROM events WHERE aggregate_id = ?", [name])
+        .fetchall(),
+    ]  # fmt: skip
+
+
+def test_threads_that_share_a_connection_get_their_own_answers(pipeline: InProcess) -> None:
+    together = threading.Barrier(MANY)
+
+    def client(number: int) -> list[tuple[Any, Any]]:
+        together.wait()
+        return [answer for turn in range(3) for answer in answers(db, (number + turn) % CARTS)]
+
+    with connect(pipeline.folder / "read_models.duckdb") as db:
+        before = db.published_ns
+        with publishing(pipeline) as published, ThreadPoolExecutor(MANY) as threads:
+            found = [threads.submit(client, number) for number in range(MANY)]
+            for number, answered in enumerate(found):
+                carts = [(number + turn) % CARTS for turn in range(3)]
+                assert answered.result() == [(f"cart-{c}", c + 1) for c in carts for _ in range(5)]
+        db.rows("SELECT 1")
+        assert db.published_ns > before
+        (rows,) = db.rows("SELECT count(*) AS n FROM carts WHERE cart_id LIKE 'later%'")
+        assert rows["n"] == len(published) > 0
+
+
+def test_what_was_asked_stays_while_the_file_moves_on(pipeline: InProcess) -> None:
+    count = "SELECT count(*) FROM carts"
+    with connect(pipeline.folder / "read_models.duckdb") as db:
+        answer, relation, table = db.execute(count), db.sql(count), db.table("carts")
+        pipeline.run(0, add(0, "later"))
+        pipeline.publish()
+        assert db.sql(count).fetchall() == [(CARTS + 1,)]
+        assert answer.fetchall() == relation.fetchall() == [(CARTS,)]
+        assert len(table.fetchall()) == CARTS
+
+
+def test_tasks_that_share_a_connection_get_their_own_answers(pipeline: InProcess) -> None:
+    async def client(db: AsyncReadModels, number: int) -> None:
+        name = f"cart-{number % CARTS}"
+        cart = await db.ask(GetCart(cart_id=name))
+        assert cart is not None
+        units = number % CARTS + 1
+        assert (cart.cart_id, cart.units) == (name, units)
+        assert await db.rows(SELECT, [name]) == [{"cart_id": name, "units": units}]
+
+    async def main() -> None:
+        path = pipeline.folder / "read_models.duckdb"
+        async with await AsyncReadModels.connect(path) as db:
+            await asyncio.gather(*(client(db, number) for number in range(MANY)))
+
+    with publishing(pipeline):
+        asyncio.run(main())
+
+
+def test_neither_waiting_nor_asking_keeps_the_event_loop(pipeline: InProcess) -> None:
+    path = pipeline.folder / "read_models.duckdb"
+    slow = "SELECT count(*) AS n FROM range(40000) a, range(10000) b WHERE a.range + b.range > 0"
+
+    async def ticks(until: asyncio.Future[Any]) -> int:
+        count = 0
+        while not until.done():
+            await asyncio.sleep(0.001)
+            count += 1
+        return count
+
+    async def publish() -> None:
+        """In the loop itself: whoever waits there in vain would wait for ever."""
+        pipeline.run(0, add(0, "later"))
+        pipeline.publish()
+
+    async def main() -> None:
+        async with await AsyncReadModels.connect(path) as db:
+            asked = asyncio.ensure_future(db.rows(slow))
+            assert await ticks(asked) > 3
+            await asked
+            outcome = Outcome("accepted", "later-0", 0, CARTS)
+            with pytest.raises(OutcomeTimeout, match="was not published within"):
+                await db.wait_for(outcome, timeout=0.01)
+            await asyncio.gather(*(db.wait_for(outcome) for _ in range(MANY)), publish())
+            cart = await db.ask(GetCart(cart_id="later-0"))
+            assert cart is not None
+        with pytest.raises(NotAvailable):
+            await AsyncReadModels.connect(path.with_name("nothing.duckdb"))
+
+    asyncio.run(main())
+
+
+def test_what_does_not_fit_into_memory_spills_and_leaves_nothing_in_the_folder(
+    pipeline: InProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    path = pipeline.folder / "read_models.duckdb"
+    sort = "SELECT sum(n) AS n FROM (SELECT range AS n, md5(range::VARCHAR) m FROM range(2000000)"
+    config = {"memory_limit": "50MB", "threads": 1}
+    with connect(path, config=config) as db:
+        assert db.rows(sort + " ORDER BY m)") == [{"n": 1_999_999_000_000}]
+    assert list((tmp_path / "here").iterdir()) == []
