@@ -7,12 +7,23 @@ into another's.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeAlias
 from zlib import crc32
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
-from pydantic_core import from_json
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic_core import CoreSchema, from_json
+
+from ingest.errors import DomainInvalid
 
 Identifier: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 """An id or a key: 1 to 100 characters."""
@@ -26,13 +37,64 @@ PAYLOAD_KEPT_BYTES_MAX = 4096
 IDENTIFIER_LENGTH_MAX = 100
 
 
+TIME_MIN, TIME_MAX = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+"""The years 1 to 9999 in UTC: what a datetime with an offset may be beyond, and no column holds."""
+
+
+def _settle_datetimes(
+    part: Any, handler: GetCoreSchemaHandler, source: type[BaseModel], seen: set[str]
+) -> None:
+    """Let each datetime in a schema have an offset and be one in UTC, where it says nothing else.
+
+    So a time that one sender leaves without an offset cannot meet another that has one in `decide`.
+    Raises `DomainInvalid` for one in a model that pydantic has built already.
+    """
+    if isinstance(part, list | tuple):
+        for inner in part:
+            _settle_datetimes(inner, handler, source, seen)
+    if not isinstance(part, dict):
+        return
+    if part.get("type") == "definition-ref" and part["schema_ref"] not in seen:
+        seen.add(part["schema_ref"])
+        with suppress(LookupError):  # a class that is being made, and settles its own
+            _settle_datetimes(handler.resolve_ref_schema(part), handler, source, seen)
+    built = part.get("cls")
+    if built is not source and "__pydantic_validator__" in getattr(built, "__dict__", {}):
+        if built is not None and _says_nothing(part):
+            raise DomainInvalid(
+                f"{source.__name__} holds {built.__name__}, which has a datetime: annotate that"
+                " AwareDatetime or NaiveDatetime, or make it a plain dataclass"
+            )
+        return
+    if part.get("type") == "datetime" and part.setdefault("tz_constraint", "aware") == "aware":
+        part.setdefault("ge", TIME_MIN)
+        part.setdefault("le", TIME_MAX)
+    for name, inner in part.items():
+        if name not in ("default", "metadata"):
+            _settle_datetimes(inner, handler, source, seen)
+
+
+def _says_nothing(part: Any) -> bool:
+    """Whether some datetime in a schema says nothing of its offset."""
+    if isinstance(part, dict):
+        bare = part.get("type") == "datetime" and "tz_constraint" not in part
+        inner = [value for name, value in part.items() if name not in ("default", "metadata")]
+        return bare or any(map(_says_nothing, inner))
+    return isinstance(part, list | tuple) and any(map(_says_nothing, part))
+
+
 class Command(BaseModel):
     """What every command carries besides its own fields. A domain's commands derive from it.
 
     A subclass adds `type: Literal["…"]`, which is its name on the wire, and the aggregate's id.
+
+    A field that says `datetime` takes no time without an offset: `NaiveDatetime` does, and nothing
+    else. A float is finite, unless its `Field` says `allow_inf_nan=True`.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     command_id: Identifier
     """Sent again, the same one changes nothing and answers with the first outcome."""
@@ -46,6 +108,14 @@ class Command(BaseModel):
     """Rejected unless the aggregate is at this version; 0 means that it must be new."""
     reply_to: Identifier | None = None
     """The key of a Redis Stream to which the outcome goes; see `streams.reply_prefix`."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        schema = handler(source)
+        _settle_datetimes(schema, handler, source, set())
+        return schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +136,12 @@ def partition_of(aggregate_id: str, partitions: int) -> int:
 
 
 def reader(
-    validate_json: Callable[[bytes], Command], *, id_field: str, bytes_max: int
+    validate_json: Callable[[bytes], Command], *, id_field: str, bytes_max: int, several: bool
 ) -> Callable[[bytes | None], Command | Unreadable]:
-    """A function from a payload to a command, or to an `Unreadable` that says why. Never raises."""
+    """A function from a payload to a command, or to an `Unreadable` that says why. Never raises.
+
+    `several` is whether there are several types of commands.
+    """
 
     def read(payload: bytes | None) -> Command | Unreadable:
         if payload is None:
@@ -78,16 +151,16 @@ def reader(
         try:
             return validate_json(payload)
         except ValidationError as error:
-            return _made_out(payload, _first_reasons(error), id_field)
+            return _made_out(payload, _first_reasons(error, several), id_field)
 
     return read
 
 
-def _first_reasons(error: ValidationError) -> str:
+def _first_reasons(error: ValidationError, several: bool) -> str:
     """What is wrong, field by field, in one line."""
     reasons = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False)[:3]:
-        field = ".".join(str(part) for part in problem["loc"][1:])
+        field = ".".join(str(part) for part in problem["loc"][several:])  # after the type
         reasons.append(f"{field}: {problem['msg']}" if field else problem["msg"])
     return "; ".join(reasons)[:REASON_LENGTH_MAX]
 

@@ -10,9 +10,12 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any, TypeAlias
 
+import pyarrow as pa
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+from pydantic_core import core_schema
 
+from ingest.columns import column_of
 from ingest.command import Command
 from ingest.domain import Domain, command_type
 from ingest.outcome import Outcome
@@ -195,19 +198,44 @@ def _commands(domain: Domain, at: str) -> tuple[dict[str, Schema], dict[str, Sch
     return commands, defined
 
 
+class _AsColumns(GenerateJsonSchema):
+    """Values as the relation `events` shows them; see `ingest.columns`."""
+
+    def datetime_schema(self, schema: core_schema.DatetimeSchema) -> Schema:
+        return dict(_TIME)
+
+    def time_schema(self, schema: core_schema.TimeSchema) -> Schema:
+        return {"type": "string", "description": "A time of day, without an offset."}
+
+    def timedelta_schema(self, schema: core_schema.TimedeltaSchema) -> Schema:
+        return {"type": "integer", "description": "Microseconds."}
+
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> Schema:
+        return {"type": "number"}
+
+    def enum_schema(self, schema: core_schema.EnumSchema) -> Schema:
+        column = column_of(schema["cls"])
+        kind = "integer" if pa.types.is_integer(column.type) else "string"
+        return {"type": kind, "enum": [column.to_log(member) for member in schema["cls"]]}
+
+
 def _events(domain: Domain, at: str) -> tuple[dict[str, Schema], dict[str, Schema]]:
     """The events' schemas by name, as rows of the log, and of types that they have in common."""
     adapters: list[tuple[str, Any, TypeAdapter[Any]]] = [
         (name, "serialization", TypeAdapter(cls)) for name, cls in domain.events.items()
     ]
-    found, parts = TypeAdapter.json_schemas(adapters, ref_template=f"{at}{{model}}")
-    defined = parts.get("$defs", {})
+    # A command may have parts of the same names, in which times and numbers look otherwise.
+    found, parts = TypeAdapter.json_schemas(
+        adapters, ref_template=f"{at}{{model}}Column", schema_generator=_AsColumns
+    )
+    defined = {f"{name}Column": schema for name, schema in parts.get("$defs", {}).items()}
     events = {}
     for (name, _), schema in found.items():
         ref = schema.get("$ref")
         own = defined.pop(ref.removeprefix(at)) if ref else schema
-        fields = {field: _as_column(type_) for field, type_ in own.get("properties", {}).items()}
-        properties = {**_ENVELOPE, "event_type": {"const": name}, **fields}
+        properties = {
+            **_ENVELOPE, "event_type": {"const": name}, **own.get("properties", {})
+        }  # fmt: skip
         events[_key(name)] = {
             "type": "object",
             "title": name,
@@ -221,13 +249,6 @@ def _events(domain: Domain, at: str) -> tuple[dict[str, Schema], dict[str, Schem
             },
         } | ({"description": own["description"]} if "description" in own else {})
     return events, defined
-
-
-def _as_column(schema: Schema) -> Schema:
-    """A field's schema as its column is shown: times without an offset."""
-    if "anyOf" in schema:
-        return {**schema, "anyOf": [_as_column(either) for either in schema["anyOf"]]}
-    return _TIME if schema.get("format") == "date-time" else schema
 
 
 def _outcome() -> Schema:

@@ -55,7 +55,10 @@ class DomainInvalid(FoldlogError):
 
 
 class DomainFailed(FoldlogError):
-    pass
+    def __init__(self, message: str, stream_id: str | None = None) -> None:
+        """`stream_id` is that of the command on which it failed, where it was one."""
+        super().__init__(message)
+        self.stream_id = stream_id
 
 
 class ReadModelInvalid(FoldlogError):

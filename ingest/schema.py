@@ -12,25 +12,22 @@ These names, and the columns' names and types, are the storage format.
 
 from __future__ import annotations
 
-import types
 import typing
 from collections.abc import Mapping
-from dataclasses import fields
-from datetime import date, datetime, timedelta
+from datetime import timedelta
 from enum import Enum
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
 
+from ingest.columns import TIME, column_of, record_of
 from ingest.errors import DomainInvalid
 
 REJECTED = "CommandRejected"
 UNREADABLE = "CommandUnreadable"
 NOTHING_CHANGED = "NothingChanged"
 OUTCOME_TYPES = (REJECTED, UNREADABLE, NOTHING_CHANGED)
-
-_TIME = pa.timestamp("us")  # UTC; without a zone, so that no session's time zone changes a day
 
 ENVELOPE = pa.schema(
     [
@@ -43,8 +40,8 @@ ENVELOPE = pa.schema(
         ("command_id", pa.string()),
         ("correlation_id", pa.string()),
         ("causation_id", pa.string()),
-        ("recorded_at", _TIME),  # the time in the stream id
-        ("occurred_at", _TIME),  # what the producer said, or else recorded_at
+        ("recorded_at", TIME),  # the time in the stream id
+        ("occurred_at", TIME),  # what the producer said, or else recorded_at
         ("schema_version", pa.int16()),
     ]
 )
@@ -56,53 +53,20 @@ FOLDED_COLUMNS = ("aggregate_id", "version", "first_at", "last_at")
 AS, OR_NULL = " as ", " | null"
 """In the text of a field's type: what its column stands for, and whether None is a value of it."""
 
-_ARROW_TYPES: dict[type, pa.DataType] = {
-    str: pa.string(),
-    bytes: pa.binary(),
-    bool: pa.bool_(),
-    int: pa.int64(),
-    float: pa.float64(),
-    datetime: _TIME,
-    date: pa.date32(),
-}
-
 
 def arrow_type(annotation: Any) -> pa.DataType:
     """The column type for a field's annotation. Raises `TypeError` where there is none."""
-    if typing.get_origin(annotation) is typing.Annotated:
-        return arrow_type(typing.get_args(annotation)[0])
-    if typing.get_origin(annotation) is Literal:
-        return arrow_type(type(typing.get_args(annotation)[0]))
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        inner = [a for a in typing.get_args(annotation) if a is not type(None)]
-        if len(inner) == 1:
-            return arrow_type(inner[0])
-    if isinstance(annotation, type):
-        if issubclass(annotation, Enum) and issubclass(annotation, str):
-            return pa.string()
-        if annotation in _ARROW_TYPES:
-            return _ARROW_TYPES[annotation]
-    raise TypeError(f"{annotation} has no column type")
+    return column_of(annotation).type
 
 
 def optional(cls: type, name: str) -> bool:
     """Whether None is a value of a dataclass' field."""
-    return type(None) in typing.get_args(typing.get_type_hints(cls)[name])
+    return record_of(cls).columns[name].optional
 
 
 def columns_of(cls: type) -> dict[str, pa.DataType]:
     """A dataclass' fields as columns. Raises `DomainInvalid`, which names the field."""
-    hints = typing.get_type_hints(cls, include_extras=True)
-    columns = {}
-    for field in fields(cls):
-        try:
-            columns[field.name] = arrow_type(hints[field.name])
-        except TypeError:
-            known = ", ".join(t.__name__ for t in _ARROW_TYPES)
-            raise DomainInvalid(
-                f"{cls.__name__}.{field.name}: {hints[field.name]} cannot be a column; use {known}"
-            ) from None
-    return columns
+    return {name: column.type for name, column in record_of(cls).columns.items()}
 
 
 def field_types(cls: type) -> dict[str, str]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 
 from ingest import crash
+from ingest.errors import DomainFailed
 from ingest.streams import Entry, StreamReader
+
+logger = logging.getLogger("foldlog")
 
 
 @dataclass
@@ -18,11 +22,21 @@ class Stop:
 
     requested: bool = False
     error: BaseException | None = None
+    halted: dict[int, DomainFailed] = field(default_factory=dict)
+    """Partitions that are read no more, since the domain's code fails on their next command."""
     at_end: Callable[[], None] = lambda: None
     """Called when everything has been handled."""
+    on_halt: Callable[[int, str], None] = lambda *_: None
+    """Called with a partition that is halted, and why."""
 
     def failed(self, error: BaseException) -> None:
         self.error = error
+
+    def halt(self, partition: int, error: DomainFailed) -> None:
+        """Let its commands wait until the code is mended and started again; the others go on."""
+        self.halted[partition] = error
+        logger.error("partition %s is halted, the others go on: %s", partition, error)
+        self.on_halt(partition, str(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +46,19 @@ class Batch:
     partition: int
     entries: list[Entry]
 
+    def before(self, stream_id: str | None) -> Batch:
+        """Its entries before one of them."""
+        ids = [entry[0].decode() for entry in self.entries]
+        end = ids.index(stream_id) if stream_id in ids else 0
+        return Batch(self.partition, self.entries[:end])
+
 
 class _CommandPart(StatelessSourcePartition[Batch]):
-    def __init__(self, readers: list[tuple[int, StreamReader]], stop: Stop) -> None:
+    def __init__(self, readers: list[tuple[int, StreamReader]], stop: Stop, *, alone: bool) -> None:
+        """`alone` is whether no other worker has partitions that could go on."""
         self._readers = readers
         self._stop = stop
+        self._alone = alone
         # Bytewax builds a sink for its first item, and the read models are to be there at once.
         self._waking = [Batch(partition, []) for partition, _ in readers[:1]]
 
@@ -46,6 +68,8 @@ class _CommandPart(StatelessSourcePartition[Batch]):
             raise self._stop.error
         if self._stop.requested:
             raise StopIteration
+        if self._stop.halted:
+            self._let_go()
         if self._waking:
             return [self._waking.pop()]
         for turn, (partition, reader) in enumerate(self._readers, 1):
@@ -55,6 +79,16 @@ class _CommandPart(StatelessSourcePartition[Batch]):
                 crash.point("read.batch")
                 return [Batch(partition, entries)]
         return []
+
+    def _let_go(self) -> None:
+        """Read no more of what is halted; a worker that has nothing else to read ends."""
+        halted = [reader for partition, reader in self._readers if partition in self._stop.halted]
+        for reader in halted:
+            reader.close()
+        self._readers = [(p, reader) for p, reader in self._readers if reader not in halted]
+        if not self._readers and self._alone:
+            self._stop.error = next(iter(self._stop.halted.values()))
+            raise StopIteration
 
     def next_awake(self) -> datetime | None:
         """A worker without partitions has nothing to poll for but the end."""
@@ -76,5 +110,10 @@ class CommandSource(DynamicSource[Batch]):
         self._stop = stop
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _CommandPart:
-        mine = range(worker_index, self._partitions, worker_count)
-        return _CommandPart([(p, self._open_reader(p)) for p in mine], self._stop)
+        readers = []
+        for partition in range(worker_index, self._partitions, worker_count):
+            try:
+                readers.append((partition, self._open_reader(partition)))
+            except DomainFailed as error:
+                self._stop.halt(partition, error)
+        return _CommandPart(readers, self._stop, alone=worker_count == 1)

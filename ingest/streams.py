@@ -6,6 +6,7 @@ cart:replies:ID     a stream for one sender; the field `outcome` holds one JSON 
                     It expires an hour after the last outcome.
 cart:partitions     how many partitions there are, for producers to compute theirs.
 cart:repairs        a hash: partition → what was mended when its stream was found behind the log.
+cart:halted         a hash: partition → why it is read no more, until it is read again.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import redis
 from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError
 
 from ingest import crash
+from ingest.client import open_client
 from ingest.outcome import Outcome
 
 logger = logging.getLogger("foldlog")
@@ -57,6 +60,16 @@ def partitions_key(domain: str) -> str:
 
 def repairs_key(domain: str) -> str:
     return f"{domain}:repairs"
+
+
+def halted_key(domain: str) -> str:
+    return f"{domain}:halted"
+
+
+def tell_halted(url: str, domain: str, partition: int, reason: str) -> None:
+    """For `foldlog status`, from any host. Where Redis is away, only the log line says it."""
+    with suppress(redis.RedisError), open_client(url) as client:
+        client.hset(halted_key(domain), str(partition), reason)
 
 
 class Backoff:

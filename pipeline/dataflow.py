@@ -10,8 +10,9 @@ import bytewax.operators as op
 import redis
 from bytewax.dataflow import Dataflow
 
+from ingest.errors import DomainFailed
 from ingest.source import Batch, CommandSource, Stop
-from ingest.streams import StreamReader, command_stream
+from ingest.streams import StreamReader, command_stream, tell_halted
 from pipeline import metrics
 from pipeline.fold import Decided, Fold, Partition
 from pipeline.log import Log
@@ -41,6 +42,7 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
     )
     stop.at_end = snapshots.close
     url = settings.reachable_redis
+    stop.on_halt = partial(tell_halted, url, domain.name)
 
     def open_reader(number: int) -> StreamReader:
         snapshot = snapshots.open(number)
@@ -59,7 +61,14 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
 
     def decide(batch: Batch) -> Decided:
         partition = owned[batch.partition]
-        decided = fold.decide(partition, batch)
+        if batch.partition in stop.halted:
+            batch = batch.before(None)  # it was read before the halt, and waits in Redis
+        try:
+            decided = fold.decide(partition, batch)
+        except DomainFailed as error:
+            stop.halt(batch.partition, error)
+            batch = batch.before(error.stream_id)
+            decided = fold.decide(partition, batch)
         partition.apply(decided, settings.dedupe_window)
         metrics.decided(batch.partition, len(batch.entries), decided.rows)
         return decided

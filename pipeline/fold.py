@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest.columns import Misfit, as_is, record_of
 from ingest.command import (
     PAYLOAD_KEPT_BYTES_MAX,
     REASON_LENGTH_MAX,
@@ -29,7 +30,6 @@ from ingest.schema import (
     OUTCOME_COLUMNS,
     REJECTED,
     UNREADABLE,
-    columns_of,
 )
 from ingest.source import Batch
 from ingest.streams import command_stream, reply_prefix
@@ -97,21 +97,37 @@ class FoldedRows:
     """Aggregates as a table: `aggregate_id`, `version`, the columns of the domain's row type."""
 
     def __init__(self, domain: Domain) -> None:
-        self._row = domain.row
-        columns = columns_of(domain.row_type)
-        self._names = list(columns)
-        self.schema = pa.schema(
-            [("aggregate_id", pa.string()), ("version", pa.int64()), *columns.items()]
-        )
+        self._domain = domain
+        self._record = record_of(domain.row_type)
+        columns = [(name, column.type) for name, column in self._record.columns.items()]
+        self.schema = pa.schema([("aggregate_id", pa.string()), ("version", pa.int64()), *columns])
 
     def table(self, aggregates: dict[str, Aggregate]) -> pa.Table:
-        shown = [self._row(state) for state, _ in aggregates.values()]
+        """Raises `DomainFailed` where a state has no row, and what Arrow does for its values."""
+        shown = [
+            self._shown(aggregate_id, state) for aggregate_id, (state, _) in aggregates.items()
+        ]
         columns = [
             list(aggregates),
             [version for _, version in aggregates.values()],
-            *([getattr(row, name) for row in shown] for name in self._names),
         ]
+        for name, column in self._record.columns.items():
+            values = [getattr(row, name) for row in shown]
+            if column.to_log is not as_is:
+                values = [None if value is None else column.to_log(value) for value in values]
+            columns.append(values)
         return _table(columns, self.schema)
+
+    def check(self, state: Any) -> None:
+        """Raises `Misfit` where a value of the row has no column, and whatever `row` raises."""
+        self._record.checked(self._domain.row(state))
+
+    def _shown(self, aggregate_id: str, state: Any) -> Any:
+        try:
+            return self._record.normal(self._domain.row(state))
+        except Exception as error:
+            what = f"the row of {self._domain.id_field} {aggregate_id}"
+            raise failed(what, error) from error
 
 
 Row: TypeAlias = tuple[
@@ -129,15 +145,25 @@ class Fold:
         self._domain = domain
         self._partitions = partitions
         self._read = reader(
-            domain.validate_json, id_field=domain.id_field, bytes_max=payload_bytes_max
+            domain.validate_json,
+            id_field=domain.id_field,
+            bytes_max=payload_bytes_max,
+            several=len(domain.commands) > 1,
         )
         self._decider = domain.decider
-        self._event_types = domain.event_types
+        self._kinds = {
+            cls: (name, record_of(cls).normal, record_of(cls).checked)
+            for name, cls in domain.events.items()
+        }
+        """Event class → its name, and what makes an event as the log gives it back."""
         self._id_field = domain.id_field
         self._reply_prefix = reply_prefix(domain.name)
-        self._body = [
-            n for n in domain.schema.names if n not in (*ENVELOPE.names, *OUTCOME_COLUMNS.names)
-        ]
+        self._body = {
+            n: _to_log(n, domain.events.values())
+            for n in domain.schema.names
+            if n not in (*ENVELOPE.names, *OUTCOME_COLUMNS.names)
+        }
+        """Column of some event → for each event class what makes of a value what Arrow takes."""
         event_types = (*domain.events, *EVENT_TYPE_OF_OUTCOME.values())
         self._versions = {name: domain.schema_version(name) for name in event_types}
         self._folded = FoldedRows(domain)
@@ -145,12 +171,13 @@ class Fold:
     def decide(self, partition: Partition, batch: Batch) -> Decided:
         """The batch's effect; `partition` itself is left as it is.
 
-        Where a value does not fit its column, the batch is decided again, and each command's
-        events are tried on the log's columns before they count.
+        Where Arrow refuses a value, or a state has no row, the batch is decided again, and each
+        field of each command's events and row is looked at before they count. Raises `DomainFailed`
+        for a mistake in the domain's code; the entries before its `stream_id` can be decided.
         """
         try:
             return self._decide(partition, batch, check=False)
-        except _DOES_NOT_FIT:
+        except (*_DOES_NOT_FIT, DomainFailed):
             return self._decide(partition, batch, check=True)
 
     def _decide(self, partition: Partition, batch: Batch, *, check: bool) -> Decided:
@@ -194,16 +221,17 @@ class Fold:
                     else:
                         try:
                             new, aggregate = self._events(
-                                aggregate, command, aggregate_id, stream_id, recorded_us
+                                aggregate, command, aggregate_id, stream_id, recorded_us, check
                             )
-                            if check:
-                                self._try_columns(partition, new, aggregate_id, aggregate)
                             changed[aggregate_id] = aggregate
                         except Rejected as rejected:
-                            kind, reason = "rejected", rejected.reason[:REASON_LENGTH_MAX]
-                            new = []
+                            kind, reason, new = "rejected", _as_reason(rejected.reason), []
+                        except Misfit as misfit:
+                            kind, new = "rejected", []
+                            reason = _as_reason(f"a value does not fit its column: {misfit}")
                         except Exception as error:
-                            raise _failed(command_id, stream_id, error) from error
+                            what = f"deciding command {command_id}"
+                            raise failed(what, error, stream_id.decode()) from error
                 rows += new or [(
                     stream_id, EVENT_TYPE_OF_OUTCOME[kind], aggregate_id, None, command_id,
                     command.correlation_id, command.causation_id, recorded_us,
@@ -255,20 +283,28 @@ class Fold:
         aggregate_id: str,
         stream_id: bytes,
         recorded_us: int,
+        check: bool,
     ) -> tuple[list[Row], Aggregate]:
-        """The rows of a command's events, and the aggregate after them. Raises `Rejected`."""
+        """The rows of a command's events, and the aggregate after them.
+
+        Raises `Rejected`, and `Misfit` for a value that the log could not give back.
+        """
         state, version = aggregate
         if command.expected_version is not None and command.expected_version != version:
             raise Rejected(f"the version is {version}, not {command.expected_version}")
         rows: list[Row] = []
-        for event in self._decider.decide(state, command):
+        for decided in self._decider.decide(state, command):
+            event_type, normal, checked = self._kinds[type(decided)]
+            event = checked(decided) if check else normal(decided)
             state = self._decider.evolve(state, event)
             version += 1
             rows.append((
-                stream_id, self._event_types[type(event)], aggregate_id, version,
+                stream_id, event_type, aggregate_id, version,
                 command.command_id, command.correlation_id, command.causation_id, recorded_us,
                 command.occurred_at, event, None, None,
             ))  # fmt: skip
+        if check:
+            self._folded.check(state)
         return rows, (state, version)
 
     @staticmethod
@@ -280,14 +316,14 @@ class Fold:
             return payload
         return (b" ".join(fields) if payload is None else payload)[:PAYLOAD_KEPT_BYTES_MAX]
 
-    def _try_columns(
-        self, partition: Partition, rows: list[Row], aggregate_id: str, aggregate: Aggregate
-    ) -> None:
-        try:
-            self._rows(partition, rows)
-            self._folded.table({aggregate_id: aggregate})
-        except _DOES_NOT_FIT as error:
-            raise Rejected(f"a value does not fit its column: {error}") from None
+    def _values(self, name: str, events: Sequence[Any]) -> list[Any]:
+        """A field of each event as Arrow takes it; None for events that have no such field."""
+        values = [getattr(event, name, None) for event in events]
+        to_log = self._body[name]
+        if to_log is None:
+            return values
+        pairs = zip(events, values, strict=True)
+        return [None if value is None else to_log[type(event)](value) for event, value in pairs]
 
     def _rows(self, partition: Partition, rows: list[Row]) -> pa.Table:
         """The rows as the log's table, positions following the partition's last one."""
@@ -306,20 +342,38 @@ class Fold:
             stream_ids, types, ids, versions, command_ids, correlations, causations,
             recorded_at, pc.coalesce(said, recorded_at),
             [self._versions[event_type] for event_type in types],
-            *([getattr(event, name, None) for event in events] for name in self._body),
+            *(self._values(name, events) for name in self._body),
             reasons, payloads,
         ]  # fmt: skip
         return _table(columns, self._domain.schema)
 
 
-def _failed(command_id: str | None, stream_id: bytes, error: Exception) -> DomainFailed:
+def _to_log(name: str, classes: Iterable[type]) -> dict[type, Callable[[Any], Any]] | None:
+    """What makes of a field's value what Arrow takes, by event class; None where all are that."""
+    found: dict[type, Callable[[Any], Any]] = {}
+    plain = True
+    for cls in classes:
+        column = record_of(cls).columns.get(name)
+        found[cls] = column.to_log if column else lambda _: None
+        plain = plain and (column.to_log is as_is if column else not hasattr(cls, name))
+    return None if plain else found
+
+
+def _as_reason(text: object) -> str:
+    """As a column takes it, whatever the domain's code says."""
+    return str(text)[:REASON_LENGTH_MAX].encode(errors="replace").decode()
+
+
+def failed(what: str, error: Exception, stream_id: str | None = None) -> DomainFailed:
     """A mistake in the domain's code. Not a rejection: the command is handled when it is mended."""
-    # The error's own text may hold a payload, and this message is logged.
+    # The error's own text may hold a payload, and this message is logged; a misfit's does not.
     frame = traceback.extract_tb(error.__traceback__)[-1]
+    why = f"{type(error).__name__} at {frame.filename}:{frame.lineno}"
     return DomainFailed(
-        f"deciding command {command_id} (stream id {stream_id.decode()}) failed:"
-        f" {type(error).__name__} at {frame.filename}:{frame.lineno};"
-        " nothing is lost: mend the domain's code, and start again"
+        f"{what}{f' (stream id {stream_id})' if stream_id else ''} failed:"
+        f" {error if isinstance(error, Misfit) else why};"
+        " nothing is lost: mend the domain's code, and start again",
+        stream_id,
     )
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import redis
 
+from ingest.columns import TIME, Column, as_is, record_of
 from ingest.domain import Domain
-from ingest.errors import LogMismatch
+from ingest.errors import FoldlogError, LogMismatch
 from ingest.outcome import Kind
 from ingest.schema import OUTCOME_TYPES
-from ingest.streams import command_stream, partitions_key, rejoin, repairs_key
+from ingest.streams import command_stream, halted_key, partitions_key, rejoin, repairs_key
 from pipeline.aggregates import Aggregate, Aggregates
-from pipeline.fold import EVENT_TYPE_OF_OUTCOME, First, FoldedRows, Partition
+from pipeline.fold import EVENT_TYPE_OF_OUTCOME, First, FoldedRows, Partition, failed
 from pipeline.log import Log
 from pipeline.snapshot import Snapshot
 from projections.relations import Positions, named, with_relations
@@ -37,13 +37,11 @@ class Decoder:
 
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
-        self._types = {
-            name: (cls, [f.name for f in fields(cls)]) for name, cls in domain.events.items()
-        }
+        self._types = {name: record_of(cls) for name, cls in domain.events.items()}
         self._known = {
             name: domain.schema_version(name) for name in (*domain.events, *OUTCOME_TYPES)
         }
-        body = {column for _, columns in self._types.values() for column in columns}
+        body = {name for record in self._types.values() for name in record.columns}
         self._needed = {"event_type", "aggregate_id", "version", "schema_version", *body}
 
     @property
@@ -56,19 +54,23 @@ class Decoder:
         return None if self._domain.upcasts else sorted({*self._needed, *more})
 
     def events(self, rows: pa.Table) -> list[Any]:
-        """Each row's event, or None for a row that is an outcome. Times are in UTC, and say so.
+        """Each row's event, as `decide` made it, or None for a row that is an outcome.
 
-        Raises `LogMismatch` for an event that newer code has written.
+        Raises `LogMismatch` for an event that newer code has written, and for a value that is none
+        of its enum any more.
         """
         if not self._is_current(rows):
             rows = upcast_table(self._domain, rows)
         events: list[Any] = [None] * len(rows)
-        for event_type, (cls, names) in self._types.items():
+        for event_type, record in self._types.items():
             where = pc.indices_nonzero(pc.equal(rows["event_type"], event_type))
             picked = rows.take(where)
             indices = where.to_pylist()
-            columns = [_values(picked[name]) for name in names]
-            made = map(cls, *columns) if columns else (cls() for _ in indices)
+            columns = [
+                _values(picked[name], column, f"{event_type}.{name}")
+                for name, column in record.columns.items()
+            ]
+            made = record.make_all(columns) if columns else (record.cls() for _ in indices)
             for index, event in zip(indices, made, strict=True):
                 events[index] = event
         return events
@@ -95,11 +97,20 @@ class Decoder:
         return current
 
 
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp("us", "UTC"))
-    values: list[Any] = column.to_pylist()
-    return values
+def _values(found: pa.ChunkedArray, column: Column, where: str) -> list[Any]:
+    """The values of the event field `where`."""
+    if pa.types.is_timestamp(found.type):
+        found = found.cast(TIME).cast(pa.int64())
+    values: list[Any] = found.to_pylist()
+    if column.from_log is as_is:
+        return values
+    try:
+        return [None if value is None else column.from_log(value) for value in values]
+    except LookupError as error:
+        raise LogMismatch(
+            f"{where}: the log holds {error}, and this code has no such value; put it back,"
+            " or give the event a new schema_version and an Upcast"
+        ) from None
 
 
 def fold_rows(
@@ -166,7 +177,13 @@ def _restore(
         partition.remember(snapshot.outcomes(), dedupe_window)
     columns = decoder.columns_with("position", "stream_id", "command_id", "reason")
     for rows in log.read(number, partition.next_position, columns):
-        fold_rows(domain, decoder, partition.aggregates, rows)
+        try:
+            fold_rows(domain, decoder, partition.aggregates, rows)
+        except (FoldlogError, sqlite3.Error):
+            raise
+        except Exception as error:
+            first = rows["position"][0].as_py()
+            raise failed(f"evolving partition {number} from position {first}", error) from error
         partition.remember(_outcomes(rows), dedupe_window)
         partition.next_position = rows["position"][-1].as_py() + 1
         last_stream_id = rows["stream_id"][-1].as_py()
@@ -182,6 +199,7 @@ def rejoin_redis(log: Log, domain: str, number: int, client: redis.Redis, last_i
         return {i for t in log.read(number, 0, columns) for i in t["stream_id"].to_pylist()}
 
     client.set(partitions_key(domain), log.partitions)
+    client.hdel(halted_key(domain), str(number))
     mended = rejoin(client, command_stream(domain, number), last_id, committed)
     if mended:
         logger.warning(mended)

@@ -16,7 +16,7 @@ import redis
 from ingest import strays
 from ingest.client import open_client, unreachable
 from ingest.schema import REJECTED, UNREADABLE
-from ingest.streams import command_stream, entries_after, repairs_key
+from ingest.streams import command_stream, entries_after, halted_key, repairs_key
 from pipeline.compaction import kept_for_readers
 from pipeline.lock import is_held
 from pipeline.log import Log
@@ -51,6 +51,8 @@ class Status:
     """Since the last publish; None where there was none."""
     repairs: list[str]
     """What was mended after Redis had lost entries; see `ingest.streams.rejoin`."""
+    halted: list[str]
+    """Partitions that are read no more until the domain's code is mended, each with the reason."""
     running: bool
     """Whether a pipeline runs on this data directory, on this host."""
     workers: int
@@ -98,6 +100,7 @@ class Status:
             found.append(
                 f"{self.workers} of {self.workers_wanted} workers run; see the pipeline's log"
             )
+        found += self.halted
         if self.redis_error is not None:
             found.append(self.redis_error)
         elif lag_max is not None and self.lag is not None and self.lag > lag_max:
@@ -151,6 +154,7 @@ def status(settings: Settings, timeout_s: float = REDIS_TIMEOUT_S) -> Status:
         partitions,
         age,
         redis_says.repairs,
+        [f"partition {p} is halted: {why}" for p, why in sorted(redis_says.halted.items())],
         running=running,
         workers=sum(_runs(pid) for pid in pids),
         workers_wanted=len(pids),
@@ -173,6 +177,7 @@ class _RedisSays:
     waiting_since: dict[int, float] = field(default_factory=dict)
     """When the first command was recorded that the log does not have, as a Unix time."""
     repairs: list[str] = field(default_factory=list)
+    halted: dict[int, str] = field(default_factory=dict)
     strays: dict[str, int] = field(default_factory=dict)
     memory_bytes: int | None = None
     error: str | None = None
@@ -200,6 +205,9 @@ def _ask_redis(
             with suppress(redis.ResponseError):
                 repairs: Any = client.hvals(repairs_key(domain))
                 said.repairs = [text.decode() for text in repairs]
+            with suppress(redis.ResponseError):
+                halted: Any = client.hgetall(halted_key(domain))
+                said.halted = {int(p): why.decode() for p, why in halted.items()}
             with suppress(redis.ResponseError):
                 said.strays = strays.found(client, domain, len(last_stream_ids), STRAYS_WITHIN_S)
         except redis.RedisError as error:

@@ -61,6 +61,7 @@ def _lines(now: Status, before: Status | None, seconds: float) -> list[str]:
     elif now.redis_memory_bytes is not None:
         lines.append(f"Redis        {now.redis_memory_bytes / MIB:,.1f} MiB")
     lines += [f"stray        [yellow]{escape(warning(*stray))}[/]" for stray in now.strays.items()]
+    lines += [f"halted       [red]{escape(reason)}[/]" for reason in now.halted]
     lines += [f"repaired     {escape(repair)}" for repair in now.repairs]
     lines += [f"{e['time'][:19]}  [yellow]{escape(e['message'])}[/]" for e in now.errors]
     return lines

@@ -12,9 +12,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -178,9 +179,34 @@ _SQL_TYPES = {
     pa.float64(): "DOUBLE",
     pa.timestamp("us"): "TIMESTAMP",
     pa.date32(): "DATE",
+    pa.time64("us"): "TIME",
 }
 
 
 def sql_type(column: pa.DataType) -> str:
     """DuckDB's name for a column type of the log."""
+    if pa.types.is_decimal(column):
+        return f"DECIMAL({column.precision}, {column.scale})"
+    if pa.types.is_list(column):
+        return f"{sql_type(column.value_type)}[]"
+    if pa.types.is_struct(column):
+        return f"STRUCT({', '.join(f'{named(f.name)} {sql_type(f.type)}' for f in column)})"
     return _SQL_TYPES[column]
+
+
+def literal(value: Any, column: pa.DataType) -> str:
+    """SQL for a value of a column, as Arrow takes it."""
+    if value is None:
+        sql = "NULL"
+    elif pa.types.is_list(column):
+        sql = f"[{', '.join(literal(one, column.value_type) for one in value)}]"
+    elif pa.types.is_struct(column):
+        parts = (f"{quoted(f.name)}: {literal(value[f.name], f.type)}" for f in column)
+        sql = f"{{{', '.join(parts)}}}"
+    elif pa.types.is_binary(column):
+        sql = f"unhex({quoted(value.hex())})"
+    elif pa.types.is_timestamp(column) and isinstance(value, int):
+        sql = f"make_timestamp({value})"
+    else:
+        sql = quoted(f"{value:f}" if isinstance(value, Decimal) else str(value))
+    return f"CAST({sql} AS {sql_type(column)})"

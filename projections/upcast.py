@@ -7,20 +7,21 @@ the fold of an aggregate read the same. A field that is new and has a default ne
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import MISSING, fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
+from ingest.columns import record_of
 from ingest.domain import Domain, Upcast
 from ingest.errors import DomainInvalid, one_line
-from ingest.schema import optional
 from projections.relations import (
     Files,
     LogFiles,
     Positions,
     empty_rows,
+    literal,
     named,
     quoted,
     rows_between,
@@ -100,10 +101,10 @@ def _defaults(domain: Domain) -> dict[str, str]:
     """Column → the cases in which NULL stands for a default, and cannot be what was meant."""
     cases: dict[str, str] = {}
     for event_type, cls in domain.events.items():
-        for field in fields(cls):
-            if field.default is not MISSING and not optional(cls, field.name):
-                value = f"coalesce({named(field.name)}, {quoted(str(field.default))})"
+        record = record_of(cls)
+        for name, default in record.defaults.items():
+            if not record.columns[name].optional:
+                value = f"coalesce({named(name)}, {literal(default, record.columns[name].type)})"
                 condition = f"event_type = {quoted(event_type)}"
-                before = cases.get(field.name, "")
-                cases[field.name] = f"{before} WHEN {condition} THEN {value}"
+                cases[name] = f"{cases.get(name, '')} WHEN {condition} THEN {value}"
     return cases

@@ -54,6 +54,7 @@ def test_of_the_write_side_the_read_side_knows_only_what_it_must() -> None:
         if name.startswith("ingest.")
     }
     assert known <= {
+        "ingest.columns",
         "ingest.domain",
         "ingest.errors",
         "ingest.outcome",

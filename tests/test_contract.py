@@ -26,11 +26,12 @@ from pipeline.settings import Settings
 from pipeline.starter.domain import domain as starter
 from tests.chaos.fuzz import mutated
 from tests.domains.bank import bank
+from tests.domains.clicks import clicks
 from tests.domains.shop import now as shop
 from tests.running import Up, entry, foldlog
 
 OFFICIAL = json.loads((Path(__file__).parent / "fixtures/asyncapi/3.0.0.json").read_text())
-DOMAINS = [cart, bank, shop, starter]
+DOMAINS = [cart, bank, clicks, shop, starter]
 
 ADD = {"type": "AddProduct", "command_id": "1", "cart_id": "7", "product_id": "milk"}
 PRICED = {**ADD, "quantity": 2, "unit_price_cents": 89}

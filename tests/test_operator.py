@@ -113,7 +113,9 @@ def test_names_and_units_follow_the_conventions(settings: Settings, up: Callable
 def test_a_payload_is_in_no_line_where_the_domains_code_fails_on_it(
     settings: Settings, up: Callable[..., Up]
 ) -> None:
-    settings = settings.model_copy(update={"domain": "tests.domains.failing:failing"})
+    settings = settings.model_copy(
+        update={"domain": "tests.domains.failing:failing", "partitions": 1}
+    )
     pipeline = up(settings)
     with pipeline.ready() as producer:
         producer.send_many([{"type": "Fail", "id": "7", "text": SECRET}])

@@ -1,9 +1,9 @@
-"""A domain with a mistake: its rules fail on every command, and say what they were given."""
+"""A domain with a mistake: its rules fail on some commands, and say what they were given."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ingest.command import Command, Identifier
 from ingest.decider import Decider
@@ -11,12 +11,7 @@ from ingest.domain import Domain
 
 
 @dataclass(frozen=True, slots=True)
-class Never:
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
+class Kept:
     text: str
 
 
@@ -26,17 +21,36 @@ class Fail(Command):
     text: str
 
 
-def decide(state: str, command: Fail) -> list[Never]:
-    raise ValueError(f"cannot handle {command.text}")
+def decide(state: str, command: Fail) -> list[Kept]:
+    if command.text != "well":
+        raise ValueError(f"cannot handle {command.text}")
+    return [Kept(command.text)]
 
 
-failing = Domain(
-    name="failing",
-    id_field="id",
-    commands=(Fail,),
-    events={"Never": Never},
-    decider=Decider(initial="", decide=decide, evolve=lambda state, event: event.text),
-    folded="rows_of_it",
-    row=lambda state: Row(state),
-    row_type=Row,
-)
+def evolve(state: str, event: Kept) -> str:
+    return event.text
+
+
+def refuse(state: str, event: Kept) -> str:
+    if event.text != "well":
+        raise ValueError(f"cannot evolve by {event.text}")
+    return event.text
+
+
+def _domain(decide: Any, evolve: Any) -> Domain:
+    return Domain(
+        name="failing",
+        id_field="id",
+        commands=(Fail,),
+        events={"Kept": Kept},
+        decider=Decider(initial="", decide=decide, evolve=evolve),
+        folded="rows_of_it",
+        row=lambda state: Kept(state),
+        row_type=Kept,
+    )
+
+
+failing = _domain(decide, evolve)
+mended = _domain(lambda state, command: [Kept(command.text)], evolve)
+forgetful = _domain(decide, refuse)
+"""Cannot evolve by what `mended` has decided."""
