@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, cast, get_args, get_origin
 import pyarrow as pa
 from pydantic import Discriminator, TypeAdapter
 
+from ingest.code_digest import code_digest
 from ingest.command import Command
 from ingest.decider import Decider
 from ingest.errors import DomainInvalid, FoldlogError, one_line
@@ -98,6 +99,16 @@ class Domain:
     def schema_version(self, event_type: str) -> int:
         """The version that this code writes; 1 for outcomes, which never change."""
         return int(getattr(self.events.get(event_type), "schema_version", 1))
+
+    @property
+    def module(self) -> str | None:
+        """Where it is declared, if it was loaded by its name."""
+        return self.__dict__.get("module")
+
+    @cached_property
+    def code_digest(self) -> str:
+        """Of the code that its states and rows depend on, as it is when first asked."""
+        return code_digest(self)
 
     @cached_property
     def validate_json(self) -> Callable[[bytes], Command]:
@@ -186,6 +197,7 @@ def load_domain(name: str) -> Domain:
     domain = getattr(module, attribute, None)
     if not isinstance(domain, Domain):
         raise DomainInvalid(f"{module_name} has no Domain named {attribute!r}")
+    domain.__dict__["module"] = module_name
     return domain
 
 

@@ -107,6 +107,11 @@ def rebuild(
         os.replace(aside, settings.rebuilt)
         crash.point("rebuild.renamed")
         _hand_over(settings, lambda: seen("handing over", len(wanted) * total, len(wanted) * total))
+        if left := _wanted(settings, tables, (), everything=False):
+            raise DataInUse(
+                f"{left[0].name} is not taken over: the running pipeline has other code of the"
+                f" domain; start it again, and it builds {left[0].name} by itself"
+            )
     return built
 
 

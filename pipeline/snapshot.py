@@ -6,25 +6,28 @@ A snapshot is a cache: one that is damaged, of other code or of another log is t
 log is folded. It is also where aggregates wait that are not in memory; see `pipeline.aggregates`.
 SQLite does the rest: it finds a row among millions, writes only what changed, and keeps a moment
 whole through a kill.
+
+States are pickled, and loading one runs whatever code it names. So a snapshot is used only where no
+other user can have written it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import pickle
 import sqlite3
-import sys
-import sysconfig
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
-from types import ModuleType
 from zlib import crc32
 
 from ingest import crash
+from ingest.code_digest import module_digest
 from ingest.domain import Domain
 from ingest.errors import NoRoom
 from pipeline.aggregates import Aggregate
@@ -33,6 +36,8 @@ from pipeline.fold import First, Partition
 logger = logging.getLogger("foldlog")
 
 FORMAT = "1"
+
+SET_ASIDE = ".set-aside"
 
 IN_MEMORY_MIN = 1000
 """Fewer aggregates of a partition are no reason for a snapshot."""
@@ -74,6 +79,7 @@ class Snapshot:
             ) from None
 
     def _open(self) -> None:
+        self._path.touch(mode=0o600)
         self._db = sqlite3.connect(self._path, check_same_thread=False)
         self._reading = self._db
         self._db.executescript(TABLES)
@@ -187,7 +193,7 @@ class Snapshots:
         self._partitions: dict[int, tuple[Partition, str]] = {}
         self._writing: tuple[Partition, dict[str, Aggregate], Future[None]] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
-        folder.mkdir(exist_ok=True)
+        _keep_to_ourselves(folder)
 
     def open(self, number: int) -> Snapshot:
         self._open[number] = Snapshot(self._folder / f"{number}.sqlite", self._code)
@@ -257,33 +263,46 @@ class Snapshots:
             snapshot.close()
 
 
-def code_of(domain: Domain) -> str:
-    """A digest of the code that a state depends on: the domain's modules, and ours.
+def _keep_to_ourselves(folder: Path) -> None:
+    """Make the folder, for this user alone; what another user can have put there is set aside.
 
-    All that the domain's modules import, directly or not, but installed packages.
+    Raises `NoRoom` where the folder cannot be taken from the other user.
     """
-    rules = domain.decider
-    names = {getattr(f, "__module__", "") for f in (rules.decide, rules.evolve, domain.row)}
-    waiting = [*names, type(rules.initial).__module__, __name__]
-    installed = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
-    seen: dict[str, bytes] = {}
-    while waiting:
-        name = waiting.pop()
-        module = sys.modules.get(name)
-        path = getattr(module, "__file__", None)
-        if name in seen or module is None or not path:
-            continue
-        ours = name.partition(".")[0] in (__name__.partition(".")[0], "ingest")
-        if path.startswith(installed) and not ours:
-            continue
-        seen[name] = Path(path).read_bytes()
-        waiting += [_module_of(value) for value in vars(module).values()]
-    digest = sha256(FORMAT.encode())
-    for name in sorted(seen):
-        digest.update(name.encode() + b"\0" + seen[name] + b"\0")
-    return digest.hexdigest()
+    folder.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # of two workers, one looks after the other is done
+        open_to_others = not _only_ours(folder)
+        suspect = [path for path in folder.glob("*.sqlite*")
+                   if path.suffix != SET_ASIDE and (open_to_others or not _only_ours(path))]  # fmt: skip
+        for path in suspect:
+            crash.point("distrust.to_rename")
+            os.replace(path, f"{path}{SET_ASIDE}")
+            crash.point("distrust.renamed")
+        if open_to_others:
+            os.chown(folder, os.geteuid(), -1)
+            os.chmod(folder, 0o700)
+    except OSError as error:
+        raise NoRoom(
+            f"another user can write {folder} ({error.strerror}): it is a cache; remove it, and"
+            " start again"
+        ) from None
+    finally:
+        os.close(descriptor)
+    if suspect:
+        logger.warning(
+            "%d files in %s may have been written by another user; they are now *%s, and the log"
+            " is folded", len(suspect), folder, SET_ASIDE,
+        )  # fmt: skip
 
 
-def _module_of(value: object) -> str:
-    found = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "")
-    return found if isinstance(found, str) else ""
+def _only_ours(path: Path) -> bool:
+    """Whether this user owns it and nobody else may write it."""
+    found = path.stat()
+    return found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+def code_of(domain: Domain) -> str:
+    """A digest of the code that a snapshot depends on: the domain's, and how rows become states."""
+    ours = [module_digest(name) for name in ("pipeline.recovery", "projections.upcast")]
+    return sha256("\0".join([FORMAT, domain.code_digest, *ours]).encode()).hexdigest()

@@ -19,6 +19,7 @@ from pipeline.settings import Settings
 from projections.model import View, read_models
 from projections.relations import named
 from projections.session import session
+from projections.tables import digest
 from projections.writer import Writer
 
 
@@ -125,12 +126,13 @@ def _compare(settings: Settings, domain: Domain, log: Log) -> tuple[int, list[st
         Writer(made, domain, log, Refold(domain, log), until=until).close()
         db.execute(f"ATTACH '{made}' AS made (READ_ONLY)")
         wrong = []
-        shown = {
-            name for (name,) in db.execute("SELECT name FROM published.live.models").fetchall()
-        }
+        shown = set(db.execute("FROM published.live.models").fetchall())
         for model in models:
-            if model.name not in shown:
-                wrong.append(f"read model {model.name} is not built yet: `foldlog rebuild` does it")
+            if (model.name, digest(model)) not in shown:
+                wrong.append(
+                    f"read model {model.name} is not built as it is declared now:"
+                    " `foldlog rebuild` does it"
+                )
                 continue
             ours, log_says = f"published.main.{named(model.name)}", f"made.main.{named(model.name)}"
             (differing,) = db.execute(

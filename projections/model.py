@@ -28,6 +28,8 @@ class Folded:
     key: str
     """The column that holds the aggregate's id."""
     columns: dict[str, pa.DataType]
+    code: str
+    """The digest of the code that makes the rows; see `ingest.code_digest`."""
 
     @property
     def description(self) -> str:
@@ -35,7 +37,8 @@ class Folded:
 
     @property
     def digest(self) -> str:
-        return _digest(repr((self.key, sorted((n, str(t)) for n, t in self.columns.items()))))
+        columns = sorted((n, str(t)) for n, t in self.columns.items())
+        return _digest(repr((self.key, columns, self.code)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,8 @@ def read_models(domain: Domain) -> tuple[Model, ...]:
     other in a circle.
     """
     folder = domain.read_models or Path(__file__).parent / domain.name
-    folded = Folded(domain.folded, domain.id_field, columns_of(domain.row_type))
+    columns = columns_of(domain.row_type)
+    folded = Folded(domain.folded, domain.id_field, columns, domain.code_digest)
     paths = {path.stem: path for path in sorted(folder.glob("*.sql"))}
     for name, path in paths.items():
         if name in (folded.name, *RELATIONS):

@@ -116,6 +116,10 @@ def test_a_process_that_dies_at_this_point_loses_nothing_and_doubles_nothing(
             producer.send_many(commands)
     if point.startswith("aside"):
         (settings.data / "writer.duckdb").write_bytes(b"no database" * 1000)
+    if point.startswith("distrust"):
+        (settings.data / "snapshots").mkdir()
+        (settings.data / "snapshots").chmod(0o777)
+        (settings.data / "snapshots" / "0.sqlite").write_bytes(b"of another user")
     if point.startswith("snapshot"):
         settings = settings.model_copy(update={"snapshot_rows": 300, "aggregates_in_memory": 40})
 
@@ -123,9 +127,8 @@ def test_a_process_that_dies_at_this_point_loses_nothing_and_doubles_nothing(
         died = foldlog(settings, "up", environment={crash.VARIABLE: point})
         assert died.returncode == crash.EXIT_CODE
     else:
-        times = {"aside": 1, "rejoin": 1, "publish": 2, "declare": 2}.get(
-            point.partition(".")[0], 3
-        )
+        first_time = {"aside": 1, "distrust": 1, "rejoin": 1, "publish": 2, "declare": 2}
+        times = first_time.get(point.partition(".")[0], 3)
         assert run_worker(settings, f"{point}:{times}") == crash.EXIT_CODE
     pipeline = up(settings)
     pipeline.settle()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import sqlite3
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -157,6 +160,64 @@ def test_a_snapshot_of_another_log_or_of_other_code_is_of_no_use(tmp_path: Path)
     assert pipeline.remembered() == folded(pipeline)
     pipeline.snapshots.close()
     assert Snapshot(path, "of other code").position == 0
+
+
+class RunsWhenLoaded:
+    """What a hostile state would do."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self._path,)
+
+
+@pytest.mark.parametrize("hole", ["file", "folder", "wal", "owner"])
+def test_a_snapshot_that_another_user_can_have_written_is_not_loaded(
+    tmp_path: Path, hole: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if hole == "owner" and os.geteuid():
+        pytest.skip("only root can give a file away")
+    pipeline = taken(tmp_path)
+    pipeline.snapshots.close()
+    folder = tmp_path / "snapshots"
+    path = folder / "0.sqlite"
+    hostile = pickle.dumps(RunsWhenLoaded(tmp_path / "ran"))
+    with sqlite3.connect(path) as db:
+        for id_, version in db.execute("SELECT id, version FROM aggregates").fetchall():
+            db.execute("UPDATE aggregates SET state = ?, checksum = ? WHERE id = ?",
+                       [hostile, crc32(hostile, version), id_])  # fmt: skip
+    db.close()
+    if hole == "wal":
+        (folder / "0.sqlite-wal").touch()
+        (folder / "0.sqlite-wal").chmod(0o666)
+        folder.chmod(0o711)
+        path.unlink()
+    elif hole == "owner":
+        os.chown(path, 12345, -1)
+    else:
+        (path if hole == "file" else folder).chmod(0o770)
+    pipeline.restart()
+    assert pipeline.remembered() == folded(pipeline)
+    assert not (tmp_path / "ran").exists()
+    (said,) = [r.getMessage() for r in caplog.records if "another user" in r.getMessage()]
+    assert str(folder) in said
+    assert list(folder.glob("*.set-aside"))
+    pipeline.snapshots.close()
+    caplog.clear()
+    pipeline.restart()
+    assert (pipeline.resumed_at > 100, caplog.messages) == (True, [])
+
+
+def test_snapshots_are_written_for_their_user_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        taken(tmp_path).snapshots.close()
+    finally:
+        os.umask(before)
+    folder = tmp_path / "snapshots"
+    modes = {path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert (folder.stat().st_mode & 0o777, modes) == (0o700, {0o600})
 
 
 def test_a_writer_that_slept_does_not_write_over_a_later_snapshot(tmp_path: Path) -> None:
