@@ -11,7 +11,8 @@ from bytewax.inputs import DynamicSource, StatelessSourcePartition
 
 from ingest import crash
 from ingest.errors import DomainFailed
-from ingest.streams import Entry, StreamReader
+from ingest.reader import StreamReader
+from ingest.streams import Entry
 
 logger = logging.getLogger("foldlog")
 

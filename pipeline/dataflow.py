@@ -7,16 +7,17 @@ import os
 from functools import partial
 
 import bytewax.operators as op
-import redis
 from bytewax.dataflow import Dataflow
 
 from ingest.errors import DomainFailed
+from ingest.outcome import Outcome
+from ingest.reader import StreamReader
 from ingest.source import Batch, CommandSource, Stop
-from ingest.streams import StreamReader, command_stream, tell_halted
+from ingest.streams import tell_halted
 from pipeline import metrics
 from pipeline.fold import Decided, Fold, Partition
 from pipeline.log import Log
-from pipeline.recovery import Refold, rejoin_redis, restore
+from pipeline.recovery import Refold, comparison, restore
 from pipeline.schemas import Schemas
 from pipeline.settings import Settings
 from pipeline.sinks import ReadModels, Replies
@@ -32,6 +33,7 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
     log = Log.open(settings.events, domain=domain.name)
     schemas = Schemas(domain, log)
     owned: dict[int, Partition] = {}
+    readers: dict[int, StreamReader] = {}
     fold = Fold(domain, partitions=log.partitions, payload_bytes_max=settings.payload_bytes_max)
     snapshots = Snapshots(
         settings.data / "snapshots",
@@ -49,15 +51,17 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
         owned[number], last_id = restore(
             domain, log, number, settings.dedupe_window, snapshot, snapshots.reached
         )
-        stream = command_stream(domain.name, number)
-        return StreamReader(
+        readers[number] = StreamReader(
             url,
-            stream,
+            domain.name,
+            number,
             last_id,
+            partitions=log.partitions,
             batch_max=settings.batch_max,
             linger_ms=settings.linger_ms,
-            on_connect=partial(rejoin_redis, log, domain.name, number),
+            compare=comparison(log, number, fold, owned[number]),
         )
+        return readers[number]
 
     def decide(batch: Batch) -> Decided:
         partition = owned[batch.partition]
@@ -86,6 +90,9 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
         gc.collect(0)  # of what this batch made; what outlives it is not looked at again
         return decided
 
+    def respond(partition: int, replies: list[tuple[str, Outcome]]) -> None:
+        readers[partition].respond(replies)
+
     def keep_live() -> Live:
         writer = Writer(settings.data / "writer.duckdb", domain, log, Refold(domain, log))
         writer.use_threads(max(1, (os.cpu_count() or 1) - settings.workers))
@@ -101,13 +108,12 @@ def build(settings: Settings, stop: Stop) -> Dataflow:
         )
 
     source = CommandSource(log.partitions, open_reader, stop)
-    connect = partial(redis.Redis.from_url, url, protocol=2)
 
     flow = Dataflow("foldlog")
     batches = op.input("commands", flow, source)  # Batch(partition, entries)
     decided = op.map("decide", batches, decide)  # Decided(partition, first, rows, …)
     committed = op.map("commit", decided, commit)  # the same, now in the log
-    op.output("replies", committed, Replies(connect, domain.name))
+    op.output("replies", committed, Replies(respond))
     changes = op.map("change", committed, _change)  # Commit(partition, first, rows, states)
     keyed = op.key_on(
         "to_one_writer", changes, lambda _: ReadModels.PART

@@ -32,7 +32,7 @@ from ingest.schema import (
     UNREADABLE,
 )
 from ingest.source import Batch
-from ingest.streams import command_stream, reply_prefix
+from ingest.streams import Entry, command_stream, reply_prefix
 from pipeline.aggregates import Aggregate, Aggregates
 
 First: TypeAlias = tuple[int, Kind, str | None]
@@ -256,6 +256,12 @@ class Fold:
             replies=replies,
             last_stream_id=batch.entries[-1][0].decode() if batch.entries else None,
         )
+
+    def known_by(self, entry: Entry) -> tuple[str | None, bytes | None]:
+        """What tells an entry from others: its command id, or else what the log keeps of it."""
+        _, payload, fields = entry
+        command_id = self._read(payload).command_id
+        return command_id, None if command_id else self._kept("unreadable", payload, fields)
 
     def _elsewhere(self, aggregate_id: str, partition: Partition) -> str | None:
         """The stream where an aggregate's commands belong, if not in this partition's."""

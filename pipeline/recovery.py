@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import redis
 
 from ingest.columns import TIME, Column, as_is, record_of
 from ingest.domain import Domain
 from ingest.errors import FoldlogError, LogMismatch
+from ingest.joining import Compare, Standing, as_numbers
 from ingest.outcome import Kind
 from ingest.schema import OUTCOME_TYPES
-from ingest.streams import command_stream, halted_key, partitions_key, rejoin, repairs_key
+from ingest.streams import Entry
 from pipeline.aggregates import Aggregate, Aggregates
-from pipeline.fold import EVENT_TYPE_OF_OUTCOME, First, FoldedRows, Partition, failed
-from pipeline.log import Log
+from pipeline.fold import EVENT_TYPE_OF_OUTCOME, First, Fold, FoldedRows, Partition, failed
+from pipeline.log import Log, LogFile
 from pipeline.snapshot import Snapshot
 from projections.relations import Positions, named, with_relations
 from projections.session import session
@@ -191,19 +192,53 @@ def _restore(
     return partition, last_stream_id
 
 
-def rejoin_redis(log: Log, domain: str, number: int, client: redis.Redis, last_id: str) -> None:
-    """After connecting: tell producers of the partitions, and keep the stream ahead of the log."""
+def comparison(log: Log, number: int, fold: Fold, partition: Partition | None = None) -> Compare:
+    """Which of some entries of a partition's stream the log has; see `ingest.joining.Standing`.
 
-    def committed() -> set[str]:
-        columns = ["position", "stream_id"]
-        return {i for t in log.read(number, 0, columns) for i in t["stream_id"].to_pylist()}
+    Those whose command `partition` remembers from another entry are duplicates.
+    """
 
-    client.set(partitions_key(domain), log.partitions)
-    client.hdel(halted_key(domain), str(number))
-    mended = rejoin(client, command_stream(domain, number), last_id, committed)
-    if mended:
-        logger.warning(mended)
-        client.hset(repairs_key(domain), str(number), mended)
+    def compare(entries: Sequence[Entry]) -> list[Standing]:
+        kept = _kept(log, number, [entry[0].decode() for entry in entries])
+        found: list[Standing] = []
+        for entry in entries:
+            known_by = fold.known_by(entry)
+            if kept.get(entry[0].decode()) == known_by:
+                found.append("committed")
+            else:
+                again = partition is not None and known_by[0] in partition.outcomes
+                found.append("duplicate" if again else "new")
+        return found
+
+    return compare
+
+
+def _kept(
+    log: Log, number: int, stream_ids: Sequence[str]
+) -> dict[str, tuple[str | None, bytes | None]]:
+    """Of those stream ids that the log has: the command's id, or where it has none its payload.
+
+    Reads only the files from the first of the ids, which ascend, to the last.
+    """
+    columns = ["stream_id", "command_id", "payload"]
+    asked = pa.array(stream_ids, pa.string())
+    kept: dict[str, tuple[str | None, bytes | None]] = {}
+
+    def begins(file: LogFile) -> tuple[int, int]:
+        return as_numbers(log.read_file(file, ["stream_id"])["stream_id"][0].as_py())
+
+    with log.reading():
+        files = log.files(number)
+        since = bisect_right(files, as_numbers(stream_ids[0]), key=begins)
+        for file in files[max(0, since - 1) :]:
+            rows = log.read_file(file, columns)
+            found = rows.filter(pc.is_in(rows["stream_id"], asked))
+            for row in found.to_pylist():
+                command_id = row["command_id"]
+                kept[row["stream_id"]] = command_id, None if command_id else row["payload"]
+            if as_numbers(rows["stream_id"][-1].as_py()) >= as_numbers(stream_ids[-1]):
+                break
+    return kept
 
 
 def _outcomes(rows: pa.Table) -> dict[str, First]:

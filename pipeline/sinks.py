@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
+from typing import TypeAlias
 
-import redis
 from bytewax.outputs import (
     DynamicSink,
     FixedPartitionedSink,
@@ -13,43 +12,33 @@ from bytewax.outputs import (
     StatelessSinkPartition,
 )
 
-from ingest.streams import LOST, command_stream, reply_and_trim
+from ingest.outcome import Outcome
 from pipeline.fold import Decided
 from projections.live import Live
 from projections.writer import Commit
 
-logger = logging.getLogger("foldlog")
+Respond: TypeAlias = Callable[[int, list[tuple[str, Outcome]]], None]
 
 
 class _RepliesPart(StatelessSinkPartition[Decided]):
-    def __init__(self, client: redis.Redis, domain: str) -> None:
-        self._client = client
-        self._domain = domain
+    def __init__(self, respond: Respond) -> None:
+        self._respond = respond
 
     def write_batch(self, items: list[Decided]) -> None:
         for decided in items:
-            if decided.last_stream_id is None:
-                continue
-            stream = command_stream(self._domain, decided.partition)
-            try:
-                reply_and_trim(self._client, decided.replies, stream, decided.last_stream_id)
-            except LOST as error:
-                # The log has the outcomes: a sender that asks again is told, the next commit trims.
-                logger.warning("%s: %d replies were lost (%s)", stream, len(decided.replies), error)
-
-    def close(self) -> None:
-        self._client.close()
+            if decided.last_stream_id is not None:
+                self._respond(decided.partition, decided.replies)
 
 
 class Replies(DynamicSink[Decided]):
     """Tells each sender its outcome, and trims the streams, from whichever process committed."""
 
-    def __init__(self, connect: Callable[[], redis.Redis], domain: str) -> None:
-        self._connect = connect
-        self._domain = domain
+    def __init__(self, respond: Respond) -> None:
+        """`respond` is called with a partition, for each of its batches in order."""
+        self._respond = respond
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _RepliesPart:
-        return _RepliesPart(self._connect(), self._domain)
+        return _RepliesPart(self._respond)
 
 
 class _ReadModelsPart(StatefulSinkPartition[Commit, None]):

@@ -273,8 +273,11 @@ def _keep_to_ourselves(folder: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # of two workers, one looks after the other is done
         open_to_others = not _only_ours(folder)
-        suspect = [path for path in folder.glob("*.sqlite*")
-                   if path.suffix != SET_ASIDE and (open_to_others or not _only_ours(path))]  # fmt: skip
+        suspect = [
+            path
+            for path in folder.glob("*.sqlite*")
+            if path.suffix != SET_ASIDE and (open_to_others or not _only_ours(path))
+        ]
         for path in suspect:
             crash.point("distrust.to_rename")
             os.replace(path, f"{path}{SET_ASIDE}")

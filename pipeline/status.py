@@ -15,12 +15,16 @@ import redis
 
 from ingest import strays
 from ingest.client import open_client, unreachable
+from ingest.domain import Domain
+from ingest.joining import waiting
 from ingest.schema import REJECTED, UNREADABLE
-from ingest.streams import command_stream, entries_after, halted_key, repairs_key
+from ingest.streams import behind_stream, command_stream, halted_key, repairs_key
 from pipeline.compaction import kept_for_readers
+from pipeline.fold import Fold
 from pipeline.lock import is_held
 from pipeline.log import Log
 from pipeline.logs import last_errors
+from pipeline.recovery import comparison
 from pipeline.settings import Settings
 from projections.session import session
 
@@ -50,7 +54,7 @@ class Status:
     published_age_s: float | None
     """Since the last publish; None where there was none."""
     repairs: list[str]
-    """What was mended after Redis had lost entries; see `ingest.streams.rejoin`."""
+    """What was mended after Redis had lost entries; see `ingest.joining`."""
     halted: list[str]
     """Partitions that are read no more until the domain's code is mended, each with the reason."""
     running: bool
@@ -132,9 +136,7 @@ def status(settings: Settings, timeout_s: float = REDIS_TIMEOUT_S) -> Status:
     log = Log.open(settings.events, domain=domain.name)
     published, age = _published(settings)
     tails = [log.tail(number) for number in range(log.partitions)]
-    redis_says = _ask_redis(
-        settings, domain.name, [tail.last_stream_id for tail in tails], timeout_s
-    )
+    redis_says = _ask_redis(settings, domain, log, [t.last_stream_id for t in tails], timeout_s)
     partitions = [
         PartitionStatus(
             number,
@@ -184,9 +186,10 @@ class _RedisSays:
 
 
 def _ask_redis(
-    settings: Settings, domain: str, last_stream_ids: list[str], timeout_s: float
+    settings: Settings, domain: Domain, log: Log, last_stream_ids: list[str], timeout_s: float
 ) -> _RedisSays:
-    said = _RedisSays()
+    said, name = _RedisSays(), domain.name
+    fold = Fold(domain, partitions=log.partitions, payload_bytes_max=settings.payload_bytes_max)
     deadline = time.monotonic() + timeout_s
     url = settings.reachable_redis
     with open_client(url, timeout_s) as client:
@@ -194,8 +197,9 @@ def _ask_redis(
             for number, last_id in enumerate(last_stream_ids):
                 if time.monotonic() > deadline:
                     raise redis.TimeoutError("no answer in time")
-                stream = command_stream(domain, number)
-                said.lags[number] = entries_after(client, stream, last_id)
+                stream, behind = command_stream(name, number), behind_stream(name, number)
+                compare = comparison(log, number, fold)
+                said.lags[number] = waiting(client, stream, behind, last_id, compare)
                 if said.lags[number]:
                     entries: Any = client.xrange(stream, f"({last_id}", count=1)
                     for stream_id, _ in entries:
@@ -203,13 +207,13 @@ def _ask_redis(
             with suppress(redis.ResponseError):  # rights that only this page needs
                 said.memory_bytes = int(client.info("memory")["used_memory"])
             with suppress(redis.ResponseError):
-                repairs: Any = client.hvals(repairs_key(domain))
+                repairs: Any = client.hvals(repairs_key(name))
                 said.repairs = [text.decode() for text in repairs]
             with suppress(redis.ResponseError):
-                halted: Any = client.hgetall(halted_key(domain))
+                halted: Any = client.hgetall(halted_key(name))
                 said.halted = {int(p): why.decode() for p, why in halted.items()}
             with suppress(redis.ResponseError):
-                said.strays = strays.found(client, domain, len(last_stream_ids), STRAYS_WITHIN_S)
+                said.strays = strays.found(client, name, len(last_stream_ids), STRAYS_WITHIN_S)
         except redis.RedisError as error:
             said.error = str(unreachable(url, error))
     return said

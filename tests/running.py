@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -190,6 +191,22 @@ class Up:
         for pipe in (self.process.stdout, self.process.stderr):
             assert pipe is not None
             pipe.close()
+
+
+def start_worker(settings: Settings, file_bytes_max: int | None = None) -> subprocess.Popen[str]:
+    """One worker process by itself; the kernel refuses it files over a size."""
+
+    def limit() -> None:
+        if file_bytes_max:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
+
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.worker", "0"],
+        env={**os.environ, **settings.as_environment()},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=limit,
+    )
 
 
 def foldlog(
