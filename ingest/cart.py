@@ -55,6 +55,9 @@ NO_LINE = Line(0, 0)
 @dataclass(frozen=True, slots=True)
 class Open:
     lines: Mapping[str, Line] = field(default_factory=dict)
+    units: int = 0
+    value_cents: int = 0
+    """Of all lines, kept as they change: a cart is shown far more often than it is added up."""
 
     def line(self, product_id: str) -> Line:
         return self.lines.get(product_id, NO_LINE)
@@ -75,27 +78,22 @@ def evolve(state: State, event: Event) -> State:
     assert isinstance(state, Open), "nothing happens to a cart after its check-out"
     match event:
         case ProductAdded():
-            quantity, value_cents = state.line(event.product_id)
-            quantity += event.quantity
-            value_cents += event.quantity * event.unit_price_cents
-            return Open({**state.lines, event.product_id: Line(quantity, value_cents)})
+            cents = event.quantity * event.unit_price_cents
+            return _changed(state, event.product_id, event.quantity, cents)
         case ProductRemoved():
-            lines = dict(state.lines)
-            quantity, value_cents = lines.pop(event.product_id)
-            if quantity > event.quantity:
-                quantity -= event.quantity
-                value_cents -= event.value_cents
-                lines[event.product_id] = Line(quantity, value_cents)
-            return Open(lines)
+            return _changed(state, event.product_id, -event.quantity, -event.value_cents)
         case CheckedOut():
-            return Closed(*_totals(state))
+            return Closed(state.units, state.value_cents)
         case _:
             assert_never(event)
 
 
-def _totals(state: Open) -> tuple[int, int]:
-    units = sum(line.quantity for line in state.lines.values())
-    return units, sum(line.value_cents for line in state.lines.values())
+def _changed(cart: Open, product_id: str, units: int, value_cents: int) -> Open:
+    line = cart.line(product_id)
+    lines = {**cart.lines, product_id: Line(line.quantity + units, line.value_cents + value_cents)}
+    if not lines[product_id].quantity:
+        del lines[product_id]
+    return Open(lines, cart.units + units, cart.value_cents + value_cents)
 
 
 # --- commands
@@ -162,9 +160,9 @@ class CartRow:
 def row(state: State) -> CartRow:
     match state:
         case Open():
-            return CartRow("open", *_totals(state))
-        case Closed(units, value_cents):
-            return CartRow("checked out", units, value_cents)
+            return CartRow("open", state.units, state.value_cents)
+        case Closed():
+            return CartRow("checked out", state.units, state.value_cents)
         case _:
             assert_never(state)
 

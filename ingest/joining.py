@@ -111,6 +111,11 @@ class Line:
         self.connection.send_packed_command(self.connection.pack_commands(commands))
         self._expected.append((len(commands), time.monotonic(), then))
 
+    @property
+    def waits(self) -> bool:
+        """Whether Redis owes an answer."""
+        return bool(self._expected)
+
     def receive(self, *, wait: bool = False) -> None:
         """Hand over the answers that are there, or all. Raises what that raises."""
         while self._expected:

@@ -137,6 +137,21 @@ class StreamReader:
             self._ask_at = now + self._linger_s
         return entries
 
+    @property
+    def due_at(self) -> float:
+        """When `poll` has something to do by itself, by `time.monotonic`."""
+        if self._asked_for:
+            return self._asked_at + BLOCK_MS / 1000 + ANSWER_S
+        return max(self._ask_at, self._backoff.not_before)
+
+    @property
+    def sockets(self) -> list[Any]:
+        """Where answers arrive that Redis owes."""
+        owed = [self._connection] if self._asked_for else []
+        if self._line is not None and self._line.waits:
+            owed.append(self._line.connection)
+        return [connection._sock for connection in owed]
+
     def _arrived(self, response: list[Any]) -> list[Entry]:
         """The entries of a response; where it has some of `behind`, those alone."""
         name, found = response[0]
@@ -200,18 +215,12 @@ class StreamReader:
         Call it when the log has the batch. Waits for nothing: the answers come with a later `poll`.
         """
         batch = self._handed_out.popleft()
-        commands: list[Sequence[Any]] = []
-        for reply_to, outcome in replies:
-            commands.append(("XADD", reply_to, "*", "outcome", outcome.to_json()))
-            commands.append(("EXPIRE", reply_to, REPLY_EXPIRES_S))
         self._replies_under_way += len(replies)
         if self._line is None:
             self._lost(self._replies_under_way, "Redis is away")
         else:
             self._committed.append(batch)
-            crash.point("respond.to_send")
-            self._exchange(lambda line: line.send(commands, self._told))
-            crash.point("respond.sent")
+            self._send(replies)
             self._exchange(self._trim)
         if self._closed:
             self._finish()
@@ -270,6 +279,29 @@ class StreamReader:
             ) from None
         else:
             self._backoff.failed(error)
+
+    def respond_in_part(self, replies: Sequence[tuple[str, Outcome]]) -> None:
+        """Tell senders of the oldest batch, of which the log has only a part: nothing is let go of.
+
+        Reads no more.
+        """
+        self._send(replies)
+        self._exchange(lambda line: line.receive(wait=True))
+        self.abandon()
+
+    def _send(self, replies: Sequence[tuple[str, Outcome]]) -> None:
+        commands: list[Sequence[Any]] = []
+        for reply_to, outcome in replies:
+            commands.append(("XADD", reply_to, "*", "outcome", outcome.to_json()))
+            commands.append(("EXPIRE", reply_to, REPLY_EXPIRES_S))
+        crash.point("respond.to_send")
+        self._exchange(lambda line: line.send(commands, self._told))
+        crash.point("respond.sent")
+
+    def abandon(self) -> None:
+        """Read no more, and leave what was handed out as it is in Redis."""
+        self._handed_out.clear()
+        self._hang_up()
 
     def close(self) -> None:
         """Read no more. What was handed out is still answered."""

@@ -1,43 +1,58 @@
-"""The Bytewax source: each worker reads its share of the streams. Adapter code only."""
+"""The Bytewax source of the write side: each worker reads its share of the streams."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+import select
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
 
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 
 from ingest import crash
-from ingest.errors import DomainFailed
 from ingest.reader import StreamReader
 from ingest.streams import Entry
 
-logger = logging.getLogger("foldlog")
+X = TypeVar("X")
+Y = TypeVar("Y")
+
+WAIT_MAX_S = 0.05
+"""An idle worker looks this often whether it is to stop, or has to connect."""
 
 
 @dataclass
 class Stop:
-    """How the process ends the dataflow: `requested` after the batch in hand, `failed` at once."""
+    """How a process ends its dataflow: `requested` after the batch in hand, `failed` at once.
+
+    A failure never travels through the engine, which would print it in its own way: the source ends
+    the dataflow instead, and the process tells the error when the engine has returned.
+    """
 
     requested: bool = False
     error: BaseException | None = None
-    halted: dict[int, DomainFailed] = field(default_factory=dict)
-    """Partitions that are read no more, since the domain's code fails on their next command."""
-    at_end: Callable[[], None] = lambda: None
-    """Called when everything has been handled."""
-    on_halt: Callable[[int, str], None] = lambda *_: None
-    """Called with a partition that is halted, and why."""
+    raises: bool = False
+    """Let failures travel through the engine all the same: where it was started by hand."""
 
     def failed(self, error: BaseException) -> None:
-        self.error = error
+        self.error = self.error or error
+        if self.raises:
+            raise error
 
-    def halt(self, partition: int, error: DomainFailed) -> None:
-        """Let its commands wait until the code is mended and started again; the others go on."""
-        self.halted[partition] = error
-        logger.error("partition %s is halted, the others go on: %s", partition, error)
-        self.on_halt(partition, str(error))
+    def guarded(self, step: Callable[[X], Y]) -> Callable[[X], Y | None]:
+        """The step, for `op.filter_map`: once something has failed, nothing is handled any more."""
+
+        def attempt(item: X) -> Y | None:
+            if self.error is not None:
+                return None
+            try:
+                return step(item)
+            except BaseException as error:
+                self.failed(error)
+                return None
+
+        return attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,67 +69,69 @@ class Batch:
         return Batch(self.partition, self.entries[:end])
 
 
+class Share(Protocol):
+    """The partitions of one worker, as its source sees them."""
+
+    def readers(self) -> Sequence[tuple[int, StreamReader]]:
+        """Those that are to be read now; the first call opens them."""
+        ...
+
+
 class _CommandPart(StatelessSourcePartition[Batch]):
-    def __init__(self, readers: list[tuple[int, StreamReader]], stop: Stop, *, alone: bool) -> None:
-        """`alone` is whether no other worker has partitions that could go on."""
-        self._readers = readers
+    def __init__(self, share: Share, stop: Stop) -> None:
+        self._share = share
         self._stop = stop
-        self._alone = alone
-        # Bytewax builds a sink for its first item, and the read models are to be there at once.
-        self._waking = [Batch(partition, []) for partition, _ in readers[:1]]
+        self._turn = 0
 
     def next_batch(self) -> list[Batch]:
-        """One batch of the partition that has waited longest, or none. The first is empty."""
-        if self._stop.error is not None:
-            raise self._stop.error
-        if self._stop.requested:
+        """One batch of the partition that has waited longest, or none."""
+        if self._stop.requested or self._stop.error is not None:
             raise StopIteration
-        if self._stop.halted:
-            self._let_go()
-        if self._waking:
-            return [self._waking.pop()]
-        for turn, (partition, reader) in enumerate(self._readers, 1):
+        try:
+            return self._poll()
+        except BaseException as error:
+            self._stop.failed(error)
+            raise StopIteration from None
+
+    def _poll(self) -> list[Batch]:
+        readers = self._share.readers()
+        for _ in readers:
+            self._turn += 1
+            partition, reader = readers[self._turn % len(readers)]
             entries = reader.poll()
             if entries:
-                self._readers = self._readers[turn:] + self._readers[:turn]
                 crash.point("read.batch")
                 return [Batch(partition, entries)]
+        _wait([reader for _, reader in readers])
         return []
 
-    def _let_go(self) -> None:
-        """Read no more of what is halted; a worker that has nothing else to read ends."""
-        halted = [reader for partition, reader in self._readers if partition in self._stop.halted]
-        for reader in halted:
-            reader.close()
-        self._readers = [(p, reader) for p, reader in self._readers if reader not in halted]
-        if not self._readers and self._alone:
-            self._stop.error = next(iter(self._stop.halted.values()))
-            raise StopIteration
+    def next_awake(self) -> datetime:
+        """At once: it waits by itself, since the engine's own waiting wakes a thousand times."""
+        return datetime.now(UTC)
 
-    def next_awake(self) -> datetime | None:
-        """A worker without partitions has nothing to poll for but the end."""
-        return None if self._readers else datetime.now(UTC) + timedelta(milliseconds=50)
 
-    def close(self) -> None:
-        for _, reader in self._readers:
-            reader.close()
+def _wait(readers: Sequence[StreamReader]) -> None:
+    """Until an answer of Redis has come, a reader has something to do, or `WAIT_MAX_S` is over."""
+    now = time.monotonic()
+    due = min((reader.due_at for reader in readers), default=now + WAIT_MAX_S)
+    sockets = [socket for reader in readers for socket in reader.sockets]
+    seconds = max(0.0, min(WAIT_MAX_S, due - now))
+    if sockets:
+        select.select(sockets, [], [], seconds)
+    else:
+        time.sleep(seconds)
 
 
 class CommandSource(DynamicSource[Batch]):
-    """Worker `i` of `n` reads partitions i, i + n, i + 2n … Where to resume is in the log."""
+    """Reads the partitions of a share; several workers of one cluster divide it among them.
 
-    def __init__(
-        self, partitions: int, open_reader: Callable[[int], StreamReader], stop: Stop
-    ) -> None:
-        self._partitions = partitions
-        self._open_reader = open_reader
+    `open_share(worker, workers)` gives what worker `worker` of so many reads. Where to resume is in
+    the log.
+    """
+
+    def __init__(self, open_share: Callable[[int, int], Share], stop: Stop) -> None:
+        self._open_share = open_share
         self._stop = stop
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _CommandPart:
-        readers = []
-        for partition in range(worker_index, self._partitions, worker_count):
-            try:
-                readers.append((partition, self._open_reader(partition)))
-            except DomainFailed as error:
-                self._stop.halt(partition, error)
-        return _CommandPart(readers, self._stop, alone=worker_count == 1)
+        return _CommandPart(self._open_share(worker_index, worker_count), self._stop)

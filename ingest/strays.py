@@ -9,6 +9,7 @@ cart:strays    what was found last, as JSON: stream → commands; it expires, an
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +20,11 @@ import redis
 from pydantic_core import from_json
 
 from ingest import crash
+from ingest.client import is_mistake, open_client, unreachable
 from ingest.command import partition_of
 from ingest.streams import command_stream, partitions_key
+
+logger = logging.getLogger("foldlog")
 
 KEYS_A_LOOK = 1000
 """Keys that Redis passes by in one SCAN, well below a millisecond."""
@@ -146,3 +150,29 @@ def _partition(payload: bytes | None, id_field: str, partitions: int) -> int:
         if isinstance(command, dict) and isinstance(found := command.get(id_field), str):
             return partition_of(found, partitions)
     return 0
+
+
+class Watch:
+    """Looks for commands that lie where nobody reads them, and warns once of each stream."""
+
+    def __init__(self, url: str, domain: str, partitions: int) -> None:
+        self._url = url
+        self._domain = domain
+        self._partitions = partitions
+        self._known: set[str] = set()
+        self._may_look = True
+
+    def __call__(self) -> None:
+        try:
+            with open_client(self._url) as client:
+                found = look(client, self._domain, self._partitions)
+        except redis.RedisError as error:  # an outage is the workers' concern
+            if is_mistake(error) and self._may_look:
+                self._may_look = False
+                logger.warning(
+                    "stray commands are not looked for: %s", unreachable(self._url, error)
+                )
+            return
+        for stream in found.keys() - self._known:
+            logger.warning("%s", warning(stream, found[stream]))
+        self._known |= found.keys()

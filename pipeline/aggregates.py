@@ -37,9 +37,6 @@ class Aggregates:
                 self._hot[aggregate_id] = found
         return found
 
-    def __setitem__(self, aggregate_id: str, aggregate: Aggregate) -> None:
-        self.update({aggregate_id: aggregate})
-
     def update(self, changed: dict[str, Aggregate]) -> None:
         for aggregate_id in changed:
             self._hot.pop(aggregate_id, None)  # so that it becomes the youngest

@@ -18,7 +18,7 @@ from pipeline.recovery import folded, scan
 from pipeline.schemas import check
 from pipeline.settings import Settings
 from projections.connection import Config, in_memory
-from projections.model import Folded, View, read_models, relations_in
+from projections.model import View, read_models, relations_in
 from projections.relations import Positions, files_between, quoted
 from projections.sandbox import check as check_question
 from projections.sandbox import shut_in
@@ -68,11 +68,11 @@ def as_of(
         tables.set_log(f"SELECT * FROM ({rows}) WHERE {condition}")
         for model in tables.stored:
             tables.create(model)
-            states: dict[str, pa.Table] = {}
-            if isinstance(model, Folded):
-                states["states"] = _folded(domain, log, until, condition)
-            with tables.seen(**states):
-                tables.apply([model], "SELECT * FROM live.log", "states")
+
+        def states(_: Positions, until: Positions) -> pa.Table:
+            return _folded(domain, log, until, condition)
+
+        tables.apply_range(tables.stored, log, {}, until, states, condition, files)
         tables.show()
         weakref.finalize(db, reading.pop_all().close)
     return db

@@ -41,6 +41,8 @@ from pipeline.exports import export as run_export
 from pipeline.history import history as history_of
 from pipeline.log import Log
 from pipeline.new import new as write_starter
+from pipeline.program import ALL
+from pipeline.read import read as run_read
 from pipeline.rebuild import rebuild as run_rebuild
 from pipeline.resubmit import move_strays, rejected_commands
 from pipeline.settings import Settings
@@ -50,6 +52,7 @@ from pipeline.up import up as run_up
 from pipeline.verify import verify as verify_all
 from pipeline.watch import as_screen
 from pipeline.watch import watch as watch_status
+from pipeline.work import work as run_work
 from projections.connection import connect
 from projections.model import View, read_models
 from projections.query import queries
@@ -110,6 +113,15 @@ class Moment(StrEnum):
     occurred_at = "occurred_at"
 
 
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(help="Prometheus metrics: read here, worker i on 1 + i more [0, none]."),
+]
+LogFormat = Annotated[
+    Lines | None, typer.Option(help="Of standard error [FOLDLOG_LOG_FORMAT, text].")
+]
+
+
 def _time(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
@@ -168,12 +180,8 @@ def up(
     partitions: Annotated[
         int | None, typer.Option(help="Fixed when the log is made [FOLDLOG_PARTITIONS, 4].")
     ] = None,
-    metrics_port: Annotated[
-        int | None, typer.Option(help="Prometheus metrics, worker i on port + i [0, none].")
-    ] = None,
-    log_format: Annotated[
-        Lines | None, typer.Option(help="Of standard error [FOLDLOG_LOG_FORMAT, text].")
-    ] = None,
+    metrics_port: MetricsPort = None,
+    log_format: LogFormat = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only what goes wrong.")] = False,
 ) -> None:
     """Run the pipeline until Ctrl-C: commands in, log and read models out."""
@@ -189,7 +197,9 @@ def up(
     logs.set_up(settings)
 
     def ready(url: str) -> None:
-        if not quiet:
+        if settings.log_format == "json":
+            logging.getLogger("foldlog").info("ready: commands go to %s; Ctrl-C stops", url)
+        elif not quiet:
             typer.echo(f"commands   {url}")
             typer.echo(f"event log  {settings.events}")
             typer.echo(f"read it    {settings.published}")
@@ -203,6 +213,45 @@ def up(
             raise
         logging.getLogger("foldlog").error("%s", error)
         raise typer.Exit(1) from None
+
+
+@app.command(epilog="Example: `foldlog work --share 0/2`")
+def work(
+    share: Annotated[
+        str, typer.Option(help="Which partitions: I/N are those with p % N == I; by default all.")
+    ] = ALL,
+    data: Data = None,
+    redis: Redis = None,
+    domain: DomainName = None,
+    metrics_port: MetricsPort = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Run the write side of a pipeline: commands in, decided and committed to the log.
+
+    `foldlog up` runs one for each of its workers. By hand, run one for each share, on any host.
+    """
+    settings = _settings(
+        data=data, redis_url=redis, domain=domain, metrics_port=metrics_port, log_format=log_format
+    )
+    raise typer.Exit(min(1, run_work(settings, share)))
+
+
+@app.command(epilog="Example: `foldlog read`")
+def read(
+    data: Data = None,
+    redis: Redis = None,
+    domain: DomainName = None,
+    metrics_port: MetricsPort = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Run the read side of a pipeline: it follows the log, keeps the read models, publishes them.
+
+    `foldlog up` runs one. It may be away for as long as it likes: outcomes do not wait for it.
+    """
+    settings = _settings(
+        data=data, redis_url=redis, domain=domain, metrics_port=metrics_port, log_format=log_format
+    )
+    raise typer.Exit(min(1, run_read(settings)))
 
 
 @app.command(

@@ -81,11 +81,10 @@ class Partition:
 class Decided:
     """A batch's effect: rows for the log, and what follows from them once they are committed."""
 
-    partition: int
+    owner: Partition
+    """Whose batch it was."""
     first: int
     rows: pa.Table
-    states: pa.Table
-    """The folded read model's rows of the aggregates that changed; see `FoldedRows`."""
     changed: dict[str, Aggregate]
     outcomes: dict[str, First]
     replies: list[tuple[str, Outcome]]
@@ -246,11 +245,12 @@ class Fold:
                 outcome = Outcome(kind, command_id, partition.number, position, reason, duplicate)
                 replies.append((command.reply_to, outcome))
 
+        # The read side makes these rows from the log, when it is too late to reject the command.
+        self._folded.table(changed)
         return Decided(
-            partition=partition.number,
+            owner=partition,
             first=partition.next_position,
             rows=self._rows(partition, rows),
-            states=self._folded.table(changed),
             changed=changed,
             outcomes=outcomes,
             replies=replies,

@@ -50,6 +50,9 @@ COMPACTING = ".compacting"
 
 ROW_GROUP = 131_072
 
+RUN = b"foldlog.run"
+"""In the footer of a commit: which run of which process wrote it."""
+
 _DELTA = {
     "position": "DELTA_BINARY_PACKED",
     "stream_id": "DELTA_BYTE_ARRAY",
@@ -164,7 +167,7 @@ class Log:
             write_exclusively(path, content)
             crash.point("declare.done")
 
-    def _partition_folder(self, partition: int) -> Path:
+    def partition_folder(self, partition: int) -> Path:
         return self.folder / f"partition={partition}"
 
     def all_files(self, partition: int) -> list[LogFile]:
@@ -191,14 +194,14 @@ class Log:
         its partition was killed before it could take its commit back.
         """
         found: list[_Span] = []
-        for name in os.listdir(self._partition_folder(partition)):
+        for name in os.listdir(self.partition_folder(partition)):
             if name.endswith(".parquet"):
                 first, _, last = name.removesuffix(".parquet").partition("-")
                 found.append((int(first), int(last) if last else None, name))
         return sorted(found, key=lambda span: (span[0], 0 if span[1] is None else -span[1]))
 
     def _at(self, partition: int, spans: Iterable[_Span]) -> list[LogFile]:
-        folder = self._partition_folder(partition)
+        folder = self.partition_folder(partition)
         return [LogFile(first, folder / name, last) for first, last, name in spans]
 
     def tail(self, partition: int) -> Tail:
@@ -211,6 +214,13 @@ class Log:
 
     def next_position(self, partition: int) -> int:
         return self.tail(partition).next_position
+
+    def stream_id(self, partition: int, position: int) -> str | None:
+        """Of the row at a position; None where the log has no such row."""
+        rows = next(self.read(partition, position, ["position", "stream_id"]), None)
+        if rows is None or rows["position"][0].as_py() != position:
+            return None
+        return str(rows["stream_id"][0].as_py())
 
     def read_file(self, file: LogFile, columns: list[str] | None = None) -> pa.Table:
         """The rows of one file. Raises `LogDamaged`, which names it."""
@@ -242,17 +252,17 @@ class Log:
             if len(table):
                 yield table
 
-    def append(self, partition: int, first: int, rows: pa.Table) -> None:
-        """Commit rows at position `first`, durably or not at all.
+    def append(self, partition: int, first: int, rows: pa.Table, run: str = "") -> None:
+        """Commit rows at position `first`, durably or not at all; `run` names the writer.
 
         Raises `Superseded` when another writer has already committed that position.
         """
-        path = self._partition_folder(partition) / f"{first:020}.parquet"
+        path = self.partition_folder(partition) / f"{first:020}.parquet"
         try:
             with _told(path):
-                write_exclusively(path, encoded(rows))
+                write_exclusively(path, encoded(rows, run))
         except FileExistsError:
-            raise _superseded(partition, first) from None
+            raise _superseded(partition, first, _run_of(path)) from None
         # The name is free again once the commit that had it is compacted and removed.
         if first <= self._removed(partition) and self._is_compacted(partition, first):
             path.unlink()
@@ -272,7 +282,7 @@ class Log:
             expected += len(tables[-1])
         rows = pa.concat_tables(tables, promote_options="default")
         first, last = files[0].first, expected - 1
-        path = self._partition_folder(partition) / f"{first:020}-{last:020}.parquet"
+        path = self.partition_folder(partition) / f"{first:020}-{last:020}.parquet"
         try:
             with _told(path):
                 write_exclusively(path, encoded(rows, compacted=True), COMPACTING)
@@ -284,7 +294,7 @@ class Log:
 
     def remove(self, partition: int, files: Sequence[LogFile]) -> None:
         """Remove files that others cover; each writer knows of it before a name is free again."""
-        path = self._partition_folder(partition) / REMOVED
+        path = self.partition_folder(partition) / REMOVED
         until = max(self._removed(partition), *(file.first for file in files))
         with _told(path):
             replace(path, str(until).encode(), COMPACTING)
@@ -296,7 +306,7 @@ class Log:
     def _removed(self, partition: int) -> int:
         """No file that began above this position was ever removed. Cheap: for each commit."""
         try:
-            return int((self._partition_folder(partition) / REMOVED).read_bytes())
+            return int((self.partition_folder(partition) / REMOVED).read_bytes())
         except FileNotFoundError:
             return -1
 
@@ -308,12 +318,12 @@ class Log:
         """
         self.clear_unfinished(partition)
         crash.point("settle.to_fsync_folder")
-        fsync_folder(self._partition_folder(partition))
+        fsync_folder(self.partition_folder(partition))
         crash.point("settle.done")
 
     def clear_unfinished(self, partition: int, suffix: str = ".tmp") -> None:
         """Remove what a killed process left beside the log; a slow one finds out, and stops."""
-        for left in self._partition_folder(partition).glob(f"*{suffix}"):
+        for left in self.partition_folder(partition).glob(f"*{suffix}"):
             left.unlink(missing_ok=True)
 
     def reading(self) -> AbstractContextManager[None]:
@@ -336,20 +346,28 @@ def _told(path: Path) -> Iterator[None]:
         if isinstance(error, FileNotFoundError) and error.filename2 is not None:
             raise Superseded(
                 f"{path} is not written: another process has started on this part of the log,"
-                " and has cleared what it found unfinished; this one stops"
+                " and has cleared what it found unfinished"
             ) from None
         raise NoRoom(
             f"cannot write {path}: {error.strerror}; nothing is lost: make room, and start again"
         ) from None
 
 
-def _superseded(partition: int, first: int) -> Superseded:
+def _superseded(partition: int, first: int, run: str = "another writer") -> Superseded:
     return Superseded(
-        f"another writer has committed position {first} of partition {partition}; this one stops"
+        f"{run} has committed position {first} of partition {partition}, and so has taken it over"
     )
 
 
-def encoded(rows: pa.Table, *, compacted: bool = False) -> bytes:
+def _run_of(path: Path) -> str:
+    """Which run has written a commit."""
+    with suppress(OSError, pa.ArrowException):  # it is gone, or damaged: then it has no name
+        about = pq.read_metadata(path).metadata or {}
+        return (about.get(RUN) or b"").decode() or "another writer"
+    return "another writer"
+
+
+def encoded(rows: pa.Table, run: str = "", *, compacted: bool = False) -> bytes:
     """Encoded for size: a command id takes 20 of the 27 bytes that an event of the cart needs.
 
     Rows are in the order of time, so a reader of some time skips the other row groups by their
@@ -362,10 +380,12 @@ def encoded(rows: pa.Table, *, compacted: bool = False) -> bytes:
         "compression_level": 1,
         "use_dictionary": [n for n in names if n not in _DELTA and n not in _UNLIKELY_TO_REPEAT],
         "column_encoding": {n: e for n, e in _DELTA.items() if n in ENVELOPE.names},
-        "row_group_size": ROW_GROUP,
         "bloom_filter_options": {"aggregate_id": {"ndv": ROW_GROUP}} if compacted else None,
         "write_page_checksum": True,
         "store_schema": False,
     }
-    pq.write_table(rows, buffer, **options)
+    with pq.ParquetWriter(buffer, rows.schema, **options) as writer:
+        writer.write_table(rows, row_group_size=ROW_GROUP)
+        if run:
+            writer.add_key_value_metadata({RUN: run.encode()})
     return buffer.getvalue()

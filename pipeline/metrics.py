@@ -1,7 +1,8 @@
 """Metrics for Prometheus: counted once for each batch, flush and publish, never for each command.
 
-Worker `i` serves its own on `metrics_port + i`. What concerns all of them (lag, freshness, files,
-Redis) is looked up by worker 0 when it is scraped, in the server's thread.
+The read side serves on `metrics_port`, worker `i` on `metrics_port + 1 + i`. What concerns all of
+them (lag, freshness, files, Redis) the read side looks up when it is scraped, in the server's
+thread.
 """
 
 from __future__ import annotations
@@ -76,6 +77,9 @@ class _Whole(Collector):
                 lag.add_metric([str(p.partition)], p.lag)
         yield lag
         yield rows
+        yield GaugeMetricFamily(
+            "foldlog_unpublished_rows", "Rows of the log that readers miss.", found.unpublished
+        )
         yield GaugeMetricFamily("foldlog_log_files", "Files in the log.", found.files)
         yield GaugeMetricFamily(
             "foldlog_freshness_seconds",
@@ -88,13 +92,13 @@ class _Whole(Collector):
             )
 
 
-def serve(settings: Settings, process: int) -> None:
-    """Serve the metrics of worker `process`, if a port is set. Raises `NotAvailable`."""
+def serve(settings: Settings, offset: int) -> None:
+    """Serve a program's metrics, so far above the port that is set. Raises `NotAvailable`."""
     if not settings.metrics_port:
         return
-    if process == 0:
+    if offset == 0:
         REGISTRY.register(_Whole(settings))
-    port = settings.metrics_port + process
+    port = settings.metrics_port + offset
     try:
         start_http_server(port, settings.metrics_host)
     except (OSError, OverflowError) as error:

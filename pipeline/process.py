@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ingest.errors import FoldlogError
 from ingest.producer import Producer
+from pipeline.program import running
 from pipeline.settings import Settings
 
 
@@ -45,19 +46,13 @@ class Pipeline:
         if self._process is not None and self._process.poll() is not None:
             raise FoldlogError("the pipeline has stopped; the line above says why")
 
-    def workers_memory_bytes(self) -> int:
-        """What the workers hold in memory now (resident set size)."""
-        assert self._process is not None
-        own = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
-        workers = [f"/proc/{n}" for n in own.split() if b"pipeline.worker" in _command(int(n))]
-        lines = [line for w in workers for line in Path(w, "status").read_text().splitlines()]
+    def memory_bytes(self) -> int:
+        """What both sides hold in memory now (resident set size)."""
+        found = [Path(f"/proc/{program.process}") for program in running(self._settings)]
+        lines = [line for p in found for line in Path(p, "status").read_text().splitlines()]
         return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
             self._process.wait()
-
-
-def _command(process: int) -> bytes:
-    return Path(f"/proc/{process}/cmdline").read_bytes()

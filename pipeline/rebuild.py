@@ -8,23 +8,20 @@ publishes; without one, that is done here. Killed at any time, it leaves everyth
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 
 from ingest import crash
 from ingest.errors import DataInUse, FoldlogError, LogDamaged, ReadModelFailed, one_line
 from pipeline.lock import alone
 from pipeline.log import MEND, Log
 from pipeline.recovery import Refold
-from pipeline.replay import replay
+from pipeline.refold import refolded
 from pipeline.schemas import check
 from pipeline.settings import Settings
 from pipeline.up import data_lock
@@ -69,10 +66,11 @@ def rebuild(
     only_one = alone(
         settings.data / "rebuild.lock", "another rebuild runs on this data directory; wait for it"
     )
-    with only_one, log.reading(), tempfile.TemporaryDirectory() as folder:
+    with only_one, log.reading():
         aside = settings.data / "rebuilding.duckdb"
         aside.unlink(missing_ok=True)
         until = {p: log.next_position(p) for p in range(log.partitions)}
+        total, built = sum(until.values()), []
         with opened(aside) as db:
             # The file is read once: packing its strings takes longer than writing them does.
             db.execute("SET disabled_compression_methods = 'fsst,dict_fsst'")
@@ -81,27 +79,27 @@ def rebuild(
             named = [name for name in names if name not in views]
             wanted = _wanted(settings, tables, named, everything)
             tables.prepare(log.partitions)
-            rows = current_rows(domain, log, {}, until)
-            _check_whole(db, rows, until)
-            total, built = sum(until.values()), []
+            _check_whole(db, current_rows(domain, log, {}, until), until)
             for number, model in enumerate(wanted):
 
                 def share(done: float, model: Stored = model, number: int = number) -> None:
                     seen(model.name, int((number + done) * total), len(wanted) * total)
 
                 started = time.monotonic()
-                states = _states(settings, model, until, Path(folder), share)
                 tables.create(model)
                 try:
-                    with _watched(db, share), tables.seen(**states):
-                        tables.apply([model], rows, "states")
+                    watched = nullcontext() if isinstance(model, Folded) else _watched(db, share)
+                    with watched:
+                        folded = refolded(settings, share)
+                        tables.apply_range([model], log, {}, until, folded)
                 except duckdb.Error as error:
                     raise ReadModelFailed(
                         f"{model.name} cannot be built: {one_line(error)};"
                         " readers keep the rows they have"
                     ) from None
                 built.append(Built(model.name, total, time.monotonic() - started))
-            tables.move_to(until)
+            last_ids = {p: log.stream_id(p, end - 1) or "" for p, end in until.items() if end}
+            tables.move_to(until, last_ids)
             db.execute("CHECKPOINT")
         crash.point("rebuild.to_rename")
         os.replace(aside, settings.rebuilt)
@@ -151,26 +149,6 @@ def _check_whole(db: duckdb.DuckDBPyConnection, rows: str, until: Positions) -> 
             )
 
 
-def _states(
-    settings: Settings,
-    model: Stored,
-    until: Positions,
-    folder: Path,
-    share: Callable[[float], None],
-) -> dict[str, pa.Table]:
-    """The folded rows, where the model is made of them."""
-    if not isinstance(model, Folded):
-        return {}
-    total, done = max(1, sum(until.values())), 0
-
-    def more(events: int) -> None:
-        nonlocal done
-        done += events
-        share(min(1.0, done / total))
-
-    return {"states": replay(settings, until, folder, more)}
-
-
 @contextmanager
 def _watched(db: duckdb.DuckDBPyConnection, share: Callable[[float], None]) -> Iterator[None]:
     """Tell how far DuckDB is with what it is asked meanwhile."""
@@ -216,6 +194,7 @@ def take_over(settings: Settings) -> None:
     others = {m.name for m in read_models(domain) if not isinstance(m, View)} - rebuilt
     path = settings.data / "writer.duckdb"
     writer = Writer(path, domain, log, Refold(domain, log), only=others)
+    writer.catch_up()
     writer.adopt(settings.rebuilt)
     Publisher(writer, settings.published, 0).publish()
     writer.close()

@@ -60,8 +60,7 @@ class Decoder:
         Raises `LogMismatch` for an event that newer code has written, and for a value that is none
         of its enum any more.
         """
-        if not self._is_current(rows):
-            rows = upcast_table(self._domain, rows)
+        rows = self.current(rows)
         events: list[Any] = [None] * len(rows)
         for event_type, record in self._types.items():
             where = pc.indices_nonzero(pc.equal(rows["event_type"], event_type))
@@ -75,6 +74,10 @@ class Decoder:
             for index, event in zip(indices, made, strict=True):
                 events[index] = event
         return events
+
+    def current(self, rows: pa.Table) -> pa.Table:
+        """The rows as code of today would have written them; the same table where it did."""
+        return rows if self._is_current(rows) else upcast_table(self._domain, rows)
 
     def _is_current(self, rows: pa.Table) -> bool:
         """Whether all events are of the present versions, and none of a later one."""
@@ -115,15 +118,20 @@ def _values(found: pa.ChunkedArray, column: Column, where: str) -> list[Any]:
 
 
 def fold_rows(
-    domain: Domain, decoder: Decoder, aggregates: dict[str, Aggregate] | Aggregates, rows: pa.Table
-) -> None:
-    """Evolve `aggregates` by the events among `rows`."""
+    domain: Domain,
+    decoder: Decoder,
+    known: Callable[[str], Aggregate | None],
+    rows: pa.Table,
+) -> dict[str, Aggregate]:
+    """The aggregates that the events among `rows` change, after them; `known` is from before."""
     evolve, initial = domain.decider.evolve, domain.decider.initial
+    changed: dict[str, Aggregate] = {}
     ids, versions = rows["aggregate_id"].to_pylist(), rows["version"].to_pylist()
     for event, aggregate_id, version in zip(decoder.events(rows), ids, versions, strict=True):
         if event is not None:
-            found = aggregates.get(aggregate_id)
-            aggregates[aggregate_id] = evolve(found[0] if found else initial, event), version
+            found = changed.get(aggregate_id) or known(aggregate_id)
+            changed[aggregate_id] = evolve(found[0] if found else initial, event), version
+    return changed
 
 
 def restore(
@@ -143,7 +151,7 @@ def restore(
     with log.reading():
         if snapshot is not None:
             try:
-                if not _is_of(snapshot, log, number):
+                if not is_of(snapshot, log, number):
                     snapshot.discard()
                 return _restore(domain, log, number, dedupe_window, snapshot, reached)
             except sqlite3.DatabaseError as error:
@@ -152,14 +160,11 @@ def restore(
         return _restore(domain, log, number, dedupe_window, snapshot, reached)
 
 
-def _is_of(snapshot: Snapshot, log: Log, number: int) -> bool:
+def is_of(snapshot: Snapshot, log: Log, number: int) -> bool:
     """Whether the log has the snapshot's last row, and so is the one that it was made from."""
     if not snapshot.position:
         return True
-    last = snapshot.position - 1
-    rows = next(iter(log.read(number, last, ["position", "stream_id"])), None)
-    found = rows is not None and rows.slice(0, 1).to_pylist()
-    return found == [{"position": last, "stream_id": snapshot.command}]
+    return log.stream_id(number, snapshot.position - 1) == snapshot.command
 
 
 def _restore(
@@ -179,7 +184,8 @@ def _restore(
     columns = decoder.columns_with("position", "stream_id", "command_id", "reason")
     for rows in log.read(number, partition.next_position, columns):
         try:
-            fold_rows(domain, decoder, partition.aggregates, rows)
+            known = partition.aggregates
+            known.update(fold_rows(domain, decoder, known.get, rows))
         except (FoldlogError, sqlite3.Error):
             raise
         except Exception as error:
@@ -284,12 +290,12 @@ def folded(domain: Domain, events: Iterable[pa.Table]) -> pa.Table:
     decoder = Decoder(domain)
     aggregates: dict[str, Aggregate] = {}
     for rows in events:
-        fold_rows(domain, decoder, aggregates, rows)
+        aggregates |= fold_rows(domain, decoder, aggregates.get, rows)
     return FoldedRows(domain).table(aggregates)
 
 
 class Refold:
-    """The folded read model's rows, from the log alone; see `projections.writer.Refold`."""
+    """The folded read model's rows, from the log alone; see `projections.tables.FoldedBetween`."""
 
     def __init__(self, domain: Domain, log: Log) -> None:
         self._domain = domain
@@ -298,10 +304,10 @@ class Refold:
 
     def __call__(self, since: Positions, until: Positions) -> pa.Table:
         moved = {p: end for p, end in until.items() if since.get(p, 0) < end}
-        tables = [self._partition(p, since.get(p, 0), end) for p, end in moved.items()]
+        tables = [self.partition(p, since.get(p, 0), end) for p, end in moved.items()]
         return pa.concat_tables([self._none, *tables])
 
-    def _partition(self, number: int, since: int, until: int) -> pa.Table:
+    def partition(self, number: int, since: int, until: int) -> pa.Table:
         """As of `until`, the aggregates of one partition that have events from `since` on."""
         touched = None
         if since:

@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     partitions: int | None = Field(None, ge=1, le=1024)
     """Fixed when the log is made; 4 then, where nothing is said, and what the log has later."""
     workers: int = Field(1, ge=1, le=64)
-    """Bytewax processes; each owns some partitions, so no more than there are partitions."""
+    """Processes of the write side; each owns some partitions, so no more than there are those."""
     batch_max: int = Field(8192, ge=1, le=1_000_000)
     """Commands in one commit. Larger batches cost less a command and hold more memory."""
     linger_ms: float = Field(2, ge=0, le=10_000)
@@ -58,12 +58,14 @@ class Settings(BaseSettings):
     export_interval_s: float = Field(600, ge=0)
     """How often read models are written as Parquet files, and once when stopping; 0 for never."""
     flush_rows_max: int = Field(500_000, ge=1)
-    """Log rows that wait in memory for the read models before the pipeline waits for them."""
+    """Log rows that wait in memory for the read models; more are read from the log's files."""
+    behind_rows_max: int = Field(0, ge=0)
+    """The write side waits while readers miss more rows of the log than this; 0 for never."""
 
     group: str | None = None
     """A group that may read the log, the published file and the exports; else only the owner."""
     metrics_port: int = Field(0, ge=0, le=65_535)
-    """Prometheus metrics: worker `i` serves on this port plus `i`; 0 for none."""
+    """Prometheus metrics: `read` serves on this port, worker `i` on it plus 1 plus `i`; 0: none."""
     metrics_host: str = "127.0.0.1"
     """The address that metrics are served on."""
     log_format: Literal["text", "json"] = "text"
@@ -76,8 +78,13 @@ class Settings(BaseSettings):
 
     @property
     def lock(self) -> Path:
-        """Held while a pipeline runs; names its processes."""
+        """Held while `foldlog up` runs; names the programs that it keeps running."""
         return self.data / "lock"
+
+    @property
+    def programs(self) -> Path:
+        """A file for each program that runs, which it holds a lock on."""
+        return self.data / "programs"
 
     @property
     def events(self) -> Path:

@@ -1,74 +1,34 @@
-"""The Bytewax sinks: replies to the senders, and commits to the read models. Adapter code only."""
+"""The Bytewax sink of both sides: a step at the end of a dataflow. Adapter code only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Generic, TypeVar
 
-from bytewax.outputs import (
-    DynamicSink,
-    FixedPartitionedSink,
-    StatefulSinkPartition,
-    StatelessSinkPartition,
-)
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
-from ingest.outcome import Outcome
-from pipeline.fold import Decided
-from projections.live import Live
-from projections.writer import Commit
-
-Respond: TypeAlias = Callable[[int, list[tuple[str, Outcome]]], None]
+X = TypeVar("X")
 
 
-class _RepliesPart(StatelessSinkPartition[Decided]):
-    def __init__(self, respond: Respond) -> None:
-        self._respond = respond
+class _EachPart(StatelessSinkPartition[X]):
+    def __init__(self, step: Callable[[X], object], at_end: Callable[[], None]) -> None:
+        self._step = step
+        self._at_end = at_end
 
-    def write_batch(self, items: list[Decided]) -> None:
-        for decided in items:
-            if decided.last_stream_id is not None:
-                self._respond(decided.partition, decided.replies)
-
-
-class Replies(DynamicSink[Decided]):
-    """Tells each sender its outcome, and trims the streams, from whichever process committed."""
-
-    def __init__(self, respond: Respond) -> None:
-        """`respond` is called with a partition, for each of its batches in order."""
-        self._respond = respond
-
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> _RepliesPart:
-        return _RepliesPart(self._respond)
-
-
-class _ReadModelsPart(StatefulSinkPartition[Commit, None]):
-    def __init__(self, live: Live) -> None:
-        self._live = live
-
-    def write_batch(self, values: list[Commit]) -> None:
-        for commit in values:
-            self._live.put(commit)
-
-    def snapshot(self) -> None:
-        """Nothing: the read models hold their positions themselves."""
+    def write_batch(self, items: list[X]) -> None:
+        for item in items:
+            self._step(item)
 
     def close(self) -> None:
-        self._live.close()
+        self._at_end()
 
 
-class ReadModels(FixedPartitionedSink[Commit, None]):
-    """One part in all the processes: DuckDB files have one writer."""
+class Each(DynamicSink[X], Generic[X]):
+    """Calls `step` with each item, and `at_end` when everything has been handled."""
 
-    PART = "read_models"
+    def __init__(self, step: Callable[[X], object], at_end: Callable[[], None]) -> None:
+        self._step = step
+        self._at_end = at_end
 
-    def __init__(self, make: Callable[[], Live]) -> None:
-        self._make = make
-
-    def list_parts(self) -> list[str]:
-        return [self.PART]
-
-    def part_fn(self, item_key: str) -> int:
-        return 0
-
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _ReadModelsPart:
-        return _ReadModelsPart(self._make())
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _EachPart[X]:
+        return _EachPart(self._step, self._at_end)

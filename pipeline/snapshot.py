@@ -206,17 +206,18 @@ class Snapshots:
         self._partitions[partition.number] = partition, stream_id
         self._settle(wait=self._above(2 * self._in_memory, partition))
         rows = end - self._open[partition.number].position
-        if self._writing is None and (rows >= self._rows or self._too_many(partition)):
+        if self._writing is None and (rows >= self._rows or self.too_many(partition)):
             self._take(partition, stream_id)
 
     def reached(self, partition: Partition, stream_id: str) -> None:
         """A start has folded the log up to here; waits for a snapshot, if memory needs one."""
         self._partitions[partition.number] = partition, stream_id
-        if self._too_many(partition):
+        if self.too_many(partition):
             self._take(partition, stream_id)
             self._settle(wait=True)
 
-    def _too_many(self, partition: Partition) -> bool:
+    def too_many(self, partition: Partition) -> bool:
+        """Whether so many aggregates are in memory that a snapshot is due."""
         return self._above(self._in_memory * 3 // 2, partition)
 
     @staticmethod
@@ -249,6 +250,12 @@ class Snapshots:
             )  # fmt: skip
         else:
             partition.aggregates.forget(self._in_memory)
+
+    def drop(self, number: int) -> None:
+        """Forget a partition that another writer has taken over; its snapshot stays as it is."""
+        self._settle(wait=True)
+        self._partitions.pop(number, None)
+        self._open.pop(number).close()
 
     def close(self) -> None:
         """Take the last ones: what is committed, and not in a snapshot yet."""

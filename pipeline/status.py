@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -24,6 +23,7 @@ from pipeline.fold import Fold
 from pipeline.lock import is_held
 from pipeline.log import Log
 from pipeline.logs import last_errors
+from pipeline.program import Program, running
 from pipeline.recovery import comparison
 from pipeline.settings import Settings
 from projections.session import session
@@ -58,11 +58,11 @@ class Status:
     halted: list[str]
     """Partitions that are read no more until the domain's code is mended, each with the reason."""
     running: bool
-    """Whether a pipeline runs on this data directory, on this host."""
-    workers: int
-    """Worker processes that run."""
-    workers_wanted: int
-    """How many the pipeline has started."""
+    """Whether anything runs on this data directory."""
+    programs: list[Program]
+    """What runs: `work` for shares of the partitions, and `read`; by name."""
+    missing: list[str]
+    """Programs that should run and do not."""
     freshness_s: float
     """Age of the oldest command that readers do not see yet; 0 where they see all."""
     files: int
@@ -100,10 +100,7 @@ class Status:
         found = []
         if not self.running:
             found.append("no pipeline runs; start it with `foldlog up`")
-        elif self.workers < self.workers_wanted:
-            found.append(
-                f"{self.workers} of {self.workers_wanted} workers run; see the pipeline's log"
-            )
+        found += [f"{name} does not run; see the pipeline's log" for name in self.missing]
         found += self.halted
         if self.redis_error is not None:
             found.append(self.redis_error)
@@ -134,7 +131,7 @@ def status(settings: Settings, timeout_s: float = REDIS_TIMEOUT_S) -> Status:
     """
     domain = settings.load_domain()
     log = Log.open(settings.events, domain=domain.name)
-    published, age = _published(settings)
+    published = published_positions(settings)
     tails = [log.tail(number) for number in range(log.partitions)]
     redis_says = _ask_redis(settings, domain, log, [t.last_stream_id for t in tails], timeout_s)
     partitions = [
@@ -149,17 +146,18 @@ def status(settings: Settings, timeout_s: float = REDIS_TIMEOUT_S) -> Status:
     ]
     with log.reading():
         waiting_since = _waiting_since(log, partitions, redis_says.waiting_since)
-    running = is_held(settings.lock)
     kept = kept_for_readers(settings)
-    pids = [int(pid) for pid in settings.lock.read_text().split()] if running else []
+    programs = running(settings)
+    wanted = settings.lock.read_text().splitlines() if is_held(settings.lock) else []
+    names = [program.name for program in programs]
     return Status(
         partitions,
-        age,
+        _published_age_s(settings),
         redis_says.repairs,
         [f"partition {p} is halted: {why}" for p, why in sorted(redis_says.halted.items())],
-        running=running,
-        workers=sum(_runs(pid) for pid in pids),
-        workers_wanted=len(pids),
+        running=bool(programs or wanted),
+        programs=programs,
+        missing=[name for name in wanted if name not in names],
         freshness_s=max(0.0, time.time() - waiting_since) if waiting_since else 0.0,
         files=sum(len(log.files(number)) for number in range(log.partitions)),
         kept_files=kept.files,
@@ -233,25 +231,19 @@ def _waiting_since(
     return min(times, default=None)
 
 
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
-
-
-def _published(settings: Settings) -> tuple[dict[int, int], float | None]:
-    """Positions and age of the published file."""
+def published_positions(settings: Settings) -> dict[int, int]:
+    """Partition → how many of its rows the published read models hold."""
     if not settings.published.exists():
-        return {}, None
-    age = max(0.0, time.time() - settings.published.stat().st_mtime)
+        return {}
     with session(settings.published, read_only=True) as db:
-        return dict(
-            db.execute("SELECT partition, next_position FROM live.positions").fetchall()
-        ), age
+        held = db.execute("SELECT partition, next_position FROM live.positions")
+        return dict(held.fetchall())
+
+
+def _published_age_s(settings: Settings) -> float | None:
+    if not settings.published.exists():
+        return None
+    return max(0.0, time.time() - settings.published.stat().st_mtime)
 
 
 class Tally:

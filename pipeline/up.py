@@ -1,7 +1,8 @@
-"""`foldlog up`: everything that a running pipeline is, started, watched and stopped together.
+"""`foldlog up`: a whole pipeline on one host, started, watched and stopped together.
 
-One process for each worker. When one dies, Bytewax ends the others; all are started again, with
-backoff, and resume from the log. An error that would only repeat itself ends the pipeline instead.
+Redis, a `foldlog work` for each share of the partitions, and a `foldlog read`: each is a process of
+its own, and when it dies it alone is started again, with back-off; it goes on from the log. An
+error at the first start, which would only repeat itself, ends the pipeline instead.
 """
 
 from __future__ import annotations
@@ -11,33 +12,24 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from contextlib import AbstractContextManager, contextmanager, suppress
 
-import redis
-
-from ingest import strays
 from ingest.acl import try_rights
 from ingest.client import (
     connect,
     durability_warning,
     explained,
-    is_mistake,
-    open_client,
     shown,
-    unreachable,
 )
 from ingest.errors import FoldlogError
 from ingest.server import EmbeddedServer, die_with_parent
 from ingest.streams import partitions_key
-from pipeline import logs, worker
-from pipeline.compaction import compact
-from pipeline.exports import export_changes
+from pipeline import logs
 from pipeline.lock import alone
 from pipeline.log import Log
+from pipeline.program import READY, TOLD, named
 from pipeline.schemas import Schemas
 from pipeline.settings import Settings
 
@@ -46,14 +38,11 @@ logger = logging.getLogger("foldlog")
 LOCK_TIMEOUT_S = 3
 """A pipeline that was just killed needs a moment until the last of its processes is gone."""
 
-WATCH_S = 0.1
+WATCH_S = 0.05
 STOP_TIMEOUT_S = 60
-BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.2, 10.0
-STRAYS_S = 60
-"""From one look for commands that lie in no partition's stream to the next."""
-
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 10.0
 STABLE_S = 30
-"""A group that lived this long died of something new: the backoff starts again."""
+"""A process that lived this long died of something new: the back-off starts again."""
 
 
 def up(settings: Settings, ready: Callable[[str], None]) -> None:
@@ -81,16 +70,7 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
             client.set(partitions_key(domain.name), log.partitions)
         ready(shown(url))
         logger.info("started: %s partitions, %s workers", log.partitions, settings.workers)
-        export = partial(export_changes, settings, log)
-        compaction = partial(compact, settings, log)
-        look = _Strays(url, domain.name, log.partitions).look
-        look()
-        with (
-            _every(settings.export_interval_s, export, at_end=True),
-            _every(settings.compact_interval_s, compaction, at_end=False),
-            _every(STRAYS_S, look, at_end=False),
-        ):
-            _Group(settings.model_copy(update={"redis_url": url}), lock, stop).watch(server)
+        _Watch(settings.model_copy(update={"redis_url": url}), lock, stop).run(server)
         logger.info("stopped: all that was read is committed and published")
 
 
@@ -101,34 +81,6 @@ def data_lock(settings: Settings, wait_s: float = LOCK_TIMEOUT_S) -> AbstractCon
         f"another pipeline runs on {settings.data}; stop it, or name another folder with --data"
     )
     return alone(settings.lock, refusal, wait_s)
-
-
-@contextmanager
-def _every(interval_s: float, work: Callable[[], object], *, at_end: bool) -> Iterator[None]:
-    """Do the work now and then, in a thread, and perhaps once more at the end; 0 s is never."""
-    closing = threading.Event()
-
-    def run() -> None:
-        while not closing.wait(interval_s):
-            attempt()
-        if at_end:
-            attempt()
-
-    def attempt() -> None:
-        try:
-            work()
-        except (FoldlogError, OSError) as error:  # whoever needs it is told; events go on
-            logger.warning("%s", error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    if interval_s:
-        thread.start()
-    try:
-        yield
-    finally:
-        closing.set()
-        if interval_s:
-            thread.join()
 
 
 @contextmanager
@@ -145,32 +97,6 @@ def _redis(settings: Settings, lock: int) -> Iterator[EmbeddedServer | None]:
         server.stop()
 
 
-class _Strays:
-    """Looks for commands that lie where nobody reads them, and warns once of each stream."""
-
-    def __init__(self, url: str, domain: str, partitions: int) -> None:
-        self._url = url
-        self._domain = domain
-        self._partitions = partitions
-        self._known: set[str] = set()
-        self._may_look = True
-
-    def look(self) -> None:
-        try:
-            with open_client(self._url) as client:
-                found = strays.look(client, self._domain, self._partitions)
-        except redis.RedisError as error:  # an outage is the workers' concern
-            if is_mistake(error) and self._may_look:
-                self._may_look = False
-                logger.warning(
-                    "stray commands are not looked for: %s", unreachable(self._url, error)
-                )
-            return
-        for stream in found.keys() - self._known:
-            logger.warning("%s", strays.warning(stream, found[stream]))
-        self._known |= found.keys()
-
-
 class _Stop:
     """SIGTERM or Ctrl-C has come. Made first of all, so that none is missed."""
 
@@ -183,73 +109,122 @@ class _Stop:
         self.requested = True
 
 
-class _Group:
-    """The worker processes: they live and die together."""
+class _Child:
+    """One program, started again by itself when it dies."""
 
-    def __init__(self, settings: Settings, lock: int, stop: _Stop) -> None:
-        self._settings = settings
+    def __init__(self, name: str, words: list[str], environment: dict[str, str], lock: int) -> None:
+        self.name = name
+        self.process: subprocess.Popen[bytes] | None = None
+        self._words = [sys.executable, "-P", "-m", *words]  # -P: no pipeline.py of the user's
+        self._environment = environment
         self._lock = lock
-        self._stop = stop
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._ready: int | None = None
+        self._was_ready = False
+        self._started = 0.0
+        self._start_at = 0.0
+        self._pause_s = BACKOFF_FIRST_S
 
-    def watch(self, server: EmbeddedServer | None) -> None:
-        """Start the group, and start it again when it dies, until told to stop."""
-        pause = BACKOFF_FIRST_S
-        while not self._stop.requested:
-            started = time.monotonic()
+    def keep_running(self) -> None:
+        """Start it if it does not run and its time has come.
+
+        Raises `FoldlogError` where it has said what is wrong before it ever ran.
+        """
+        if self.process is not None and (code := self.process.poll()) is not None:
+            self._died(code)
+        if self.process is None and time.monotonic() >= self._start_at:
             self._start()
-            while all(process.poll() is None for process in self._processes):
-                if self._stop.requested:
-                    for process in self._processes:
-                        process.terminate()
-                elif server is not None:
-                    server.keep_running()
-                time.sleep(WATCH_S)
-            codes = self._end()
-            if worker.TOLD in codes:
-                raise FoldlogError("the pipeline stopped; the line above says why")
-            if self._stop.requested:
-                if not {0, -signal.SIGTERM} >= set(codes):  # a worker may be stopped before it runs
-                    raise FoldlogError(f"stopped, but not cleanly (exit codes {codes})")
-                return
-            pause = BACKOFF_FIRST_S if time.monotonic() - started > STABLE_S else pause
-            logger.warning("a worker died (exit codes %s); starting again in %.1f s", codes, pause)
-            self._wait(pause)
-            pause = min(BACKOFF_MAX_S, pause * 2)
 
     def _start(self) -> None:
-        count = self._settings.workers
-        addresses = worker.addresses(count)
-        for process in range(count):
-            self._processes.append(
-                subprocess.Popen(
-                    # -P: a user's pipeline.py in the current folder must not shadow ours
-                    [sys.executable, "-P", "-m", "pipeline.worker", str(process), *addresses],
-                    env={**os.environ, **self._settings.as_environment()},
-                    start_new_session=True,
-                    preexec_fn=die_with_parent,
-                    pass_fds=[self._lock],
-                )
-            )
-        pids = " ".join(str(process.pid) for process in self._processes)
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, pids.encode(), 0)
+        self._ready, telling = os.pipe()
+        os.set_blocking(self._ready, False)
+        self.process = subprocess.Popen(
+            self._words,
+            env=self._environment | {READY: str(telling)},
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+            pass_fds=[self._lock, telling],
+        )
+        os.close(telling)
+        self._started = time.monotonic()
+
+    def is_ready(self) -> bool:
+        """Whether it has ever said that it runs."""
+        if self._ready is not None and not self._was_ready:
+            with suppress(BlockingIOError):
+                self._was_ready = bool(os.read(self._ready, 1))
+        return self._was_ready
+
+    def _died(self, code: int) -> None:
+        was_ready = self.is_ready()
+        self._forget()
+        if code == TOLD and not was_ready:
+            raise FoldlogError("the pipeline stopped; the line above says why")
+        if time.monotonic() - self._started > STABLE_S:
+            self._pause_s = BACKOFF_FIRST_S
+        logger.warning(
+            "%s has ended (exit code %s); it is started again in %.1f s",
+            self.name, code, self._pause_s,
+        )  # fmt: skip
+        self._start_at = time.monotonic() + self._pause_s
+        self._pause_s = min(BACKOFF_MAX_S, self._pause_s * 2)
+
+    def _forget(self) -> None:
+        self.process = None
+        if self._ready is not None:
+            os.close(self._ready)
+            self._ready = None
+
+    def stop(self) -> int:
+        """End it after the batch in hand; its exit code, 0 where it does not run."""
+        if self.process is None:
+            return 0
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        code = self.process.returncode
+        self._forget()
+        return 0 if code == -signal.SIGTERM else code  # it may be stopped before it runs
+
+
+class _Watch:
+    """Keeps the programs running: first the read side, so that there is a file to ask."""
+
+    def __init__(self, settings: Settings, lock: int, stop: _Stop) -> None:
+        environment = {**os.environ, **settings.as_environment()}
+        count = settings.workers
+        shares = [f"{number}/{count}" for number in range(count)]
+        self._published = settings.published
+        self._stop = stop
+        self._read = _Child("read", ["pipeline.read"], environment, lock)
+        self._workers = [
+            _Child(named(share), ["pipeline.work", share], environment, lock) for share in shares
+        ]
+
+        wanted = "\n".join(child.name for child in (*self._workers, self._read))
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, wanted.encode(), 0)
+
+    def run(self, server: EmbeddedServer | None) -> None:
+        """Until told to stop; then the workers finish their batches before the read side ends."""
+        try:
+            while not self._stop.requested:
+                if server is not None:
+                    server.keep_running()
+                self._read.keep_running()
+                if self._published.exists():
+                    for worker in self._workers:
+                        worker.keep_running()
+                time.sleep(WATCH_S)
+        finally:
+            codes = self._end()
+        if any(codes):
+            raise FoldlogError(f"stopped, but not cleanly (exit codes {codes})")
 
     def _end(self) -> list[int]:
-        """Wait for a group in which one has ended; the exit codes."""
-        deadline = time.monotonic() + (STOP_TIMEOUT_S if self._stop.requested else 1)
-        codes = []
-        for process in self._processes:
-            try:
-                process.wait(timeout=max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            codes.append(process.returncode)
-        self._processes = []
-        return codes
-
-    def _wait(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not self._stop.requested and time.monotonic() < deadline:
-            time.sleep(WATCH_S)
+        for worker in self._workers:
+            if worker.process is not None:
+                worker.process.terminate()  # all at once: each waits for its own batch
+        return [child.stop() for child in (*self._workers, self._read)]

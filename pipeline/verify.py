@@ -123,7 +123,9 @@ def _compare(settings: Settings, domain: Domain, log: Log) -> tuple[int, list[st
                 " `foldlog up` makes a new one at its start"
             ]
         made = Path(folder) / "verify.duckdb"
-        Writer(made, domain, log, Refold(domain, log), until=until).close()
+        writer = Writer(made, domain, log, Refold(domain, log))
+        writer.catch_up(until)
+        writer.close()
         db.execute(f"ATTACH '{made}' AS made (READ_ONLY)")
         wrong = []
         shown = set(db.execute("FROM published.live.models").fetchall())

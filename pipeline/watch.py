@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ingest.strays import warning
+from pipeline.program import Program
 from pipeline.settings import Settings
 from pipeline.status import Status, status
 
@@ -34,8 +36,10 @@ def as_screen(now: Status, before: Status | None = None, seconds: float = 0) -> 
 
 
 def _lines(now: Status, before: Status | None, seconds: float) -> list[str]:
-    workers = f"runs, {now.workers} of {now.workers_wanted} workers"
-    lines = [f"pipeline     {f'[green]{workers}[/]' if now.running else '[red]does not run[/]'}"]
+    lines = [_program(program, len(now.partitions)) for program in now.programs]
+    lines += [f"{name:11}  [red]does not run[/]" for name in now.missing]
+    if not now.running:
+        lines.append("pipeline     [red]does not run[/]")
     if before is not None:
         committed = now.rows - before.rows
         published = committed - (now.unpublished - before.unpublished)
@@ -65,6 +69,14 @@ def _lines(now: Status, before: Status | None, seconds: float) -> list[str]:
     lines += [f"repaired     {escape(repair)}" for repair in now.repairs]
     lines += [f"{e['time'][:19]}  [yellow]{escape(e['message'])}[/]" for e in now.errors]
     return lines
+
+
+def _program(program: Program, partitions: int) -> str:
+    since = datetime.fromtimestamp(program.since, UTC)
+    return (
+        f"{program.name:11}  [green]{program.holds(partitions)}[/],"
+        f" since {since:%Y-%m-%d %H:%M:%S}, process {program.process}"
+    )
 
 
 def watch(settings: Settings, every_s: float, timeout_s: float) -> None:

@@ -51,7 +51,9 @@ class _Published:
             raise NotAvailable(
                 f"{path} was published by an older Foldlog; start `foldlog up` once"
             ) from None
-        self.positions: dict[int, int] = dict(self.db.execute("FROM live.positions").fetchall())
+        self.positions: dict[int, int] = dict(
+            self.db.execute("SELECT partition, next_position FROM live.positions").fetchall()
+        )
         here = _kept_beside(path, identity) or folder
         if here != folder:  # the data was copied, moved or mounted
             self._begin.append(f"SET VARIABLE {KEPT_VARIABLE} = {quoted(here)}")

@@ -30,7 +30,9 @@ def export(published: Path, folder: Path) -> tuple[list[Path], Positions]:
     try:
         with ReadModels(published, sandbox=False) as models:
             db, moment = models.newest, models.published_ns
-            positions = dict(db.execute("FROM live.positions").fetchall())
+            positions = dict(
+                db.execute("SELECT partition, next_position FROM live.positions").fetchall()
+            )
             folder.mkdir(exist_ok=True)
             rights.share(folder)
             shown = "SELECT view_name FROM duckdb_views() WHERE database_name = 'read_models'"

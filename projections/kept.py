@@ -49,6 +49,9 @@ class Kept:
     def next_position(self, partition: int) -> int:
         return self._log.next_position(partition)
 
+    def stream_id(self, partition: int, position: int) -> str | None:
+        return self._log.stream_id(partition, position)
+
     def reading(self) -> AbstractContextManager[None]:
         return self._log.reading()
 

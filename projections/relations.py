@@ -35,7 +35,8 @@ class LogFile(Protocol):
 class LogFiles(Protocol):
     """What the read side needs of the log: which files hold a partition, and where it ends.
 
-    Files that are listed while `reading` stay there until that ends.
+    `stream_id` is that of the row at a position, None where there is none. Files that are listed
+    while `reading` stay there until that ends.
     """
 
     @property
@@ -44,6 +45,7 @@ class LogFiles(Protocol):
     def identity(self) -> str: ...
     def files(self, partition: int, first: int = 0) -> Sequence[LogFile]: ...
     def next_position(self, partition: int) -> int: ...
+    def stream_id(self, partition: int, position: int) -> str | None: ...
     def reading(self) -> AbstractContextManager[None]: ...
 
 

@@ -57,16 +57,16 @@ class LiveSelect:
         update = f" WHEN MATCHED THEN UPDATE SET {sets}" if sets else ""
         columns = [*self.keys, *(c.column for c in self.components)]
         values = ", ".join(f"s.{column}" for column in columns)
-        source = batch
+        # In the order of the table's rows: DuckDB then updates each of its row groups once, and
+        # not, for keys in random order, again and again.
+        rows = f"SELECT rowid AS row, {', '.join(self.keys)} FROM {table}"
         if self.aggregate:
             # There are many aggregates, and most of them are not in the batch. For a single key
             # DuckDB leaves those out while it reads the table, by a Bloom filter; not for several.
-            one = f"{self.aggregate} IN (SELECT {self.aggregate} FROM {batch})"
-            few = f"SELECT rowid AS row, {', '.join(self.keys)} FROM {table} WHERE {one}"
-            source = f"(SELECT s.*, t.row FROM {batch} s LEFT JOIN ({few}) t ON {same})"
-            same = "t.rowid = s.row"
+            rows += f" WHERE {self.aggregate} IN (SELECT {self.aggregate} FROM {batch})"
+        source = f"(SELECT s.*, t.row FROM {batch} s LEFT JOIN ({rows}) t ON {same} ORDER BY t.row)"
         return (
-            f"MERGE INTO {table} t USING {source} s ON {same}{update}"
+            f"MERGE INTO {table} t USING {source} s ON t.rowid = s.row{update}"
             f" WHEN NOT MATCHED THEN INSERT ({', '.join(columns)}) VALUES ({values})"
         )
 

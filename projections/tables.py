@@ -2,7 +2,8 @@
 
     live.NAME       a hidden table for each folded model and each SELECT, without indexes or keys
     live.models     which declaration each of these was built for: `name`, `digest`
-    live.positions  up to where they hold the log: `partition`, `next_position`
+    live.positions  up to where they hold the log: `partition`, `next_position`, and the
+                    `stream_id` of the row before that, which tells one log from another
     live.log        a view: rows of the log
     live.files      the files that it reads: `partition`, `first`, `last`, `name`
     live.origin     which log that is, and where its files are kept: `identity`, `folder`
@@ -14,7 +15,7 @@ Nothing here begins or ends a transaction.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
@@ -26,6 +27,7 @@ from ingest.domain import Domain
 from projections.model import Folded, Select, View, read_models
 from projections.relations import (
     Files,
+    LogFiles,
     Positions,
     definitions,
     empty_rows,
@@ -37,12 +39,16 @@ from projections.relations import (
 from projections.select import LiveSelect, compile_select
 from projections.syntax import refused
 from projections.trial import Trial
+from projections.upcast import current_rows
 
 FORMAT = "3"
 """Of the hidden tables, and a part of each model's digest."""
 
 Stored: TypeAlias = Folded | Select
 """A read model that has rows of its own."""
+
+FoldedBetween: TypeAlias = Callable[[Positions, Positions], pa.Table]
+"""(since, until) → the folded rows, as of `until`, of aggregates with events from `since` on."""
 
 
 _FILES = pa.schema(
@@ -94,26 +100,34 @@ class Tables:
         """Make what every database of read models has, where it is not there yet."""
         self._db.execute("CREATE SCHEMA IF NOT EXISTS live")
         self._db.execute(
-            "CREATE TABLE IF NOT EXISTS live.positions (partition INTEGER, next_position BIGINT)"
+            "CREATE TABLE IF NOT EXISTS live.positions"
+            " (partition INTEGER, next_position BIGINT, stream_id VARCHAR)"
         )
+        self._db.execute("ALTER TABLE live.positions ADD COLUMN IF NOT EXISTS stream_id VARCHAR")
         self._db.execute("CREATE TABLE IF NOT EXISTS live.models (name VARCHAR, digest VARCHAR)")
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS live.origin (identity VARCHAR, folder VARCHAR)"
         )
         for partition in set(range(partitions)) - self.positions().keys():
-            self._db.execute("INSERT INTO live.positions VALUES (?, 0)", [partition])
+            self._db.execute("INSERT INTO live.positions VALUES (?, 0, NULL)", [partition])
         self.set_log(empty_rows(self._domain.schema))
 
     def positions(self, database: str = "") -> dict[int, int]:
         """Up to where the tables hold the log, here or in an attached `database.`"""
-        return dict(self._db.execute(f"FROM {database}live.positions").fetchall())
+        held = f"SELECT partition, next_position FROM {database}live.positions"
+        return dict(self._db.execute(held).fetchall())
 
-    def move_to(self, until: Positions) -> None:
-        for partition, position in until.items():
+    def last_ids(self) -> dict[int, str]:
+        """The stream id of the last row that is held, of each partition that has one."""
+        held = "SELECT partition, stream_id FROM live.positions WHERE stream_id IS NOT NULL"
+        return dict(self._db.execute(held).fetchall())
+
+    def move_to(self, until: Positions, last_ids: Mapping[int, str]) -> None:
+        """Note what the tables hold now; `last_ids` of the partitions that have moved."""
+        for partition, stream_id in last_ids.items():
             self._db.execute(
-                "UPDATE live.positions SET next_position = ?"
-                " WHERE partition = ? AND next_position <> ?",
-                [position, partition, position],
+                "UPDATE live.positions SET next_position = ?, stream_id = ? WHERE partition = ?",
+                [until[partition], stream_id, partition],
             )
 
     def stale(self) -> list[str]:
@@ -226,6 +240,28 @@ class Tables:
             else:
                 self._db.execute(f"INSERT INTO {target} {query}")
 
+    def apply_range(
+        self,
+        models: Sequence[Stored],
+        log: LogFiles,
+        since: Positions,
+        until: Positions,
+        folded: FoldedBetween,
+        where: str = "true",
+        files: Files | None = None,
+    ) -> None:
+        """Merge the log's rows from `since` up to `until` that meet a condition.
+
+        `files` are those that hold them, where they have been listed already. This is how read
+        models are built: when they are new, rebuilt, far behind, or of a moment.
+        """
+        with log.reading():
+            rows = current_rows(self._domain, log, since, until, files)
+            asked = any(isinstance(model, Folded) for model in models)
+            states = {"states": folded(since, until)} if asked else {}
+            with self.seen(**states):
+                self.apply(models, f"SELECT * FROM ({rows}) WHERE {where}", "states")
+
     @contextmanager
     def seen(self, **tables: pa.Table) -> Iterator[None]:
         """Let SQL read Arrow tables by these names."""
@@ -270,11 +306,16 @@ def _folded_batch(model: Folded, states: str) -> str:
 
 
 def _folded_merge(model: Folded) -> str:
-    columns = "".join(f"{n} = s.{n}, " for n in map(named, [*model.columns, "version"]))
-    key = named(model.key)
+    """As `LiveSelect.merge`: in the order of the table's rows, of which only some are looked at."""
+    key, target = named(model.key), table(model.name)
+    columns = [key, *map(named, model.columns), "version", "first_at", "last_at"]
+    rows = f"SELECT rowid AS row, {key} FROM {target} WHERE {key} IN (SELECT {key} FROM batch)"
+    updated = "".join(f"{name} = s.{name}, " for name in columns[1:-2])
     return (
-        f"MERGE INTO {table(model.name)} t USING batch s ON t.{key} = s.{key}"
-        f" WHEN MATCHED THEN UPDATE SET {columns}"
+        f"MERGE INTO {target} t USING (SELECT s.*, t.row FROM batch s LEFT JOIN ({rows}) t"
+        f" ON t.{key} = s.{key} ORDER BY t.row) s ON t.rowid = s.row"
+        f" WHEN MATCHED THEN UPDATE SET {updated}"
         "first_at = least(t.first_at, s.first_at), last_at = greatest(t.last_at, s.last_at)"
-        " WHEN NOT MATCHED THEN INSERT"
+        f" WHEN NOT MATCHED THEN INSERT ({', '.join(columns)})"
+        f" VALUES ({', '.join(f's.{name}' for name in columns)})"
     )

@@ -1,8 +1,7 @@
 """The read models' one writer: its own DuckDB file, one transaction a flush, positions included.
 
 The file is a cache; `projections.tables` says what is in it. Its positions move in the same
-transaction as its rows. A flush applies only what lies above those positions, and a gap is read
-from the log, so it never matters what was handed over in memory, or twice.
+transaction as its rows, so after a kill it goes on from the log at just the place where it was.
 """
 
 from __future__ import annotations
@@ -10,11 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -23,19 +21,15 @@ from ingest import crash
 from ingest.domain import Domain
 from ingest.errors import DataInUse, ReadModelFailed, ReadModelInvalid, one_line
 from projections.kept import Kept
-from projections.model import Folded
 from projections.relations import Files, LogFiles, Positions, files_between, quoted
 from projections.session import session
-from projections.tables import Stored, Tables
+from projections.tables import FoldedBetween, Tables
 from projections.upcast import current_rows
 
 logger = logging.getLogger("foldlog")
 
 STORAGE_VERSION = "v1.4.0"
 """Analysts' tools open the files; the newest format would lock out all but the newest DuckDB."""
-
-Refold: TypeAlias = Callable[[Positions, Positions], pa.Table]
-"""(since, until) → the folded rows, as of `until`, of aggregates with events from `since` on."""
 
 
 def opened(path: Path) -> duckdb.DuckDBPyConnection:
@@ -63,20 +57,11 @@ def opened(path: Path) -> duckdb.DuckDBPyConnection:
     return db
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """One commit of a partition, on its way in memory from the log's writer to this one."""
-
-    partition: int
-    first: int
-    rows: pa.Table
-    states: pa.Table
-
-
 class Writer:
-    """Keeps a domain's read models in `path`. Opening it brings them up to the log's end.
+    """Keeps a domain's read models in `path`. What is new or changed is built when it is opened.
 
-    With `until`, up to those positions instead; with `only`, no others than the models so named.
+    With `only`, no others than the models so named. `folded` gives the folded read model's rows for
+    any range of the log.
     """
 
     def __init__(
@@ -84,28 +69,26 @@ class Writer:
         path: Path,
         domain: Domain,
         log: LogFiles,
-        refold: Refold,
-        until: Positions | None = None,
+        folded: FoldedBetween,
         only: Collection[str] | None = None,
     ) -> None:
         self.path = path
+        self.folded = folded
         self._domain = domain
         self._log = log
         self._kept = Kept(log, path.parent / "kept")
-        self._refold = refold
         self.positions: dict[int, int] = {}
         self._adopted = 0
         self._db = self._connect()
         try:
             self._open(only)
-            if not self._of_this_log():
+            if not self._is_of_the_log():
                 self._db.close()
-                self._set_aside("it was made from another log, or from more than this one has")
+                self._set_aside("it holds what the log does not, which an older one has replaced")
                 self._db = self._connect()
                 self._open(only)
-            self.catch_up(until)
         except duckdb.Error as error:
-            raise self._failed("while catching up with the log", error) from None
+            raise self._failed("while opening", error) from None
         except ReadModelInvalid:
             self._db.close()
             raise
@@ -115,9 +98,11 @@ class Writer:
         self._transaction(self._prepare)
         self.positions = self._tables.positions()
 
-    def _of_this_log(self) -> bool:
+    def _is_of_the_log(self) -> bool:
+        """Whether it is this log, and has the last row that is held of each partition."""
+        held = self._tables.last_ids().items()
         return self._tables.identity() in (None, self._log.identity) and all(
-            held <= self._log.next_position(p) for p, held in self.positions.items()
+            self._log.stream_id(p, self.positions[p] - 1) == i for p, i in held
         )
 
     @property
@@ -190,26 +175,29 @@ class Writer:
         if new and any(held.values()):
             names = ", ".join(model.name for model in new)
             logger.info("building %s from %s rows of the log", names, sum(held.values()))
-            self._apply_range(new, {}, held)
+            tables.apply_range(new, self._log, {}, held, self.folded)
 
-    def adopt(self, path: Path) -> None:
+    def adopt(self, path: Path) -> bool:
         """Take over the read models in `path`, another writer's file, and the declarations of now.
 
-        Raises `ReadModelInvalid` where those do not hold, or that is no such file; everything stays
-        as it was then.
+        False, and nothing is done, where that file holds more of the log than this one. Raises
+        `ReadModelInvalid` where those do not hold, or that is no such file; everything stays as it
+        was then.
         """
-        self.catch_up()
         before, after = self._tables, Tables(self._db, self._domain)
         try:
             self._db.execute(f"ATTACH {quoted(str(path))} AS rebuilt (READ_ONLY)")
         except duckdb.Error as error:
             raise ReadModelInvalid(f"{path}: {one_line(error)}") from None
+        since = after.positions("rebuilt.")
+        if any(since[p] > held for p, held in self.positions.items()):
+            self._db.execute("DETACH rebuilt")
+            return False
         self._tables = after
 
         def work() -> None:
-            since = self._tables.positions("rebuilt.")
             for model in self._tables.copy("rebuilt."):
-                self._apply_range([model], since, self.positions)
+                self._tables.apply_range([model], self._log, since, self.positions, self.folded)
             self._prepare()
 
         try:
@@ -220,65 +208,53 @@ class Writer:
         finally:
             self._db.execute("DETACH rebuilt")
         self._adopted += 1
+        return True
 
-    def catch_up(self, to: Positions | None = None) -> None:
-        """Apply what the log has above the positions held, up to its end now."""
+    def catch_up(self, to: Positions | None = None, folded: FoldedBetween | None = None) -> None:
+        """Apply what the log has above the positions held, up to its end now, or up to `to`."""
         until = dict(to or {p: self._log.next_position(p) for p in range(self._log.partitions)})
-        if until == self.positions:
+        moved = [p for p, end in until.items() if end > self.positions[p]]
+        last_ids = {p: self._log.stream_id(p, until[p] - 1) or "" for p in moved}
+        if not moved:
             return
 
         def work() -> None:
-            self._apply_range(self._tables.stored, self.positions, until)
-            self._tables.move_to(until)
+            tables = self._tables
+            tables.apply_range(
+                tables.stored, self._log, self.positions, until, folded or self.folded
+            )
+            tables.move_to(until, last_ids)
 
-        self._transaction(work)
+        self._attempt("while catching up with the log", work)
         self.positions = until
 
-    def apply(self, commits: Sequence[Commit]) -> None:
-        """One flush: commits in order, into every read model, in one transaction.
+    def apply(
+        self, rows: pa.Table, states: pa.Table, until: Positions, last_ids: Mapping[int, str]
+    ) -> None:
+        """One flush: the log's rows from the positions held up to `until`, in one transaction.
 
-        Raises `ReadModelFailed` with the positions and the reason; nothing of the flush is in then.
+        `states` are the folded rows of every aggregate that has events among them, and `last_ids`
+        the stream ids of the last rows, of the partitions that move. Raises `ReadModelFailed` with
+        the positions and the reason; nothing of the flush is in then.
         """
-        until = dict(self.positions)
-        fresh = []
-        for commit in commits:
-            if commit.first > until[commit.partition]:
-                self.catch_up()
-                return self.apply(commits)
-            if commit.first == until[commit.partition] and len(commit.rows):
-                fresh.append(commit)
-                until[commit.partition] += len(commit.rows)
-        if not fresh:
-            return None
 
         def work() -> None:
             log = "SELECT * FROM flush_rows"
             self._tables.apply(self._tables.stored, log, "flush_states")
-            self._tables.move_to(until)
+            self._tables.move_to(until, last_ids)
 
-        rows = pa.concat_tables(c.rows for c in fresh)
-        states = pa.concat_tables(c.states for c in fresh)
+        spans = ", ".join(
+            f"partition {p} positions {self.positions[p]}-{until[p] - 1}" for p in last_ids
+        )
+        with self._tables.seen(flush_rows=rows, flush_states=states):
+            self._attempt(f"at {spans}", work)
+        self.positions = dict(until)
+
+    def _attempt(self, where: str, work: Callable[[], None]) -> None:
         try:
-            with self._tables.seen(flush_rows=rows, flush_states=states):
-                self._transaction(work)
+            self._transaction(work)
         except duckdb.Error as error:
-            spans = ", ".join(
-                f"partition {p} positions {self.positions[p]}-{end - 1}"
-                for p, end in until.items()
-                if end > self.positions[p]
-            )
-            raise self._failed(f"at {spans}", error) from None
-        self.positions = until
-        return None
-
-    def _apply_range(self, models: Sequence[Stored], since: Positions, until: Positions) -> None:
-        """Apply rows of the log itself."""
-        with self._log.reading():
-            log = self._rows_between(since, until)
-            folded = any(isinstance(model, Folded) for model in models)
-            refolded = {"refolded": self._refold(since, until)} if folded else {}
-            with self._tables.seen(**refolded):
-                self._tables.apply(models, log, "refolded")
+            raise self._failed(where, error) from None
 
     def _rows_between(self, since: Positions, until: Positions) -> str:
         return current_rows(self._domain, self._log, since, until)

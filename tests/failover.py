@@ -33,7 +33,7 @@ from ingest.server import die_with_parent, find_server
 from pipeline.log import Log
 from pipeline.settings import Settings
 from tests.oracle import partition_of
-from tests.running import start_worker, wait_for
+from tests.running import start, wait_for
 
 PARTITIONS = 2
 PRODUCERS = 3
@@ -276,7 +276,7 @@ class _Run:
         return new
 
     def _start_worker(self) -> None:
-        self._worker = start_worker(self._settings)
+        self._worker = start("work", self._settings)
 
     def _interrupt_worker(self) -> None:
         assert self._worker is not None

@@ -22,15 +22,16 @@ from ingest.cart import cart
 from ingest.domain import Domain
 from ingest.errors import FoldlogError
 from ingest.producer import Producer
-from ingest.source import Batch
+from ingest.source import Batch, Stop
 from ingest.streams import Entry
 from pipeline.fold import Decided, Fold, Partition
+from pipeline.follow import Look
 from pipeline.log import Log
-from pipeline.recovery import Refold, restore
+from pipeline.read import Reader
+from pipeline.recovery import restore
 from pipeline.settings import Settings
 from pipeline.status import status
-from projections.publish import Publisher
-from projections.writer import Commit, Writer
+from projections.writer import Writer
 
 DEADLINE_S = 60
 DEDUPE_WINDOW = 1000
@@ -62,14 +63,19 @@ class InProcess:
         self.restart()
 
     def restart(self) -> None:
-        if hasattr(self, "writer"):
+        if hasattr(self, "reader"):
             self.writer.close()
         self.partitions = [
             restore(self.domain, self.log, number, DEDUPE_WINDOW)[0]
             for number in range(self.log.partitions)
         ]
-        refold = Refold(self.domain, self.log)
-        self.writer = Writer(self.folder / "writer.duckdb", self.domain, self.log, refold)
+        settings = Settings(data=self.folder, export_interval_s=0, compact_interval_s=0)
+        self.reader = Reader(settings, self.domain, self.log)
+        self.follower = self.reader.start(Stop())
+
+    @property
+    def writer(self) -> Writer:
+        return self.reader.writer
 
     def decide(self, number: int, entries: list[Entry]) -> Decided:
         """Decide and commit one batch of a partition."""
@@ -80,8 +86,10 @@ class InProcess:
             self.log.append(number, decided.first, decided.rows)
         return decided
 
-    def flush(self, decided: Iterable[Decided]) -> None:
-        self.writer.apply([Commit(d.partition, d.first, d.rows, d.states) for d in decided])
+    def flush(self, _: object = None) -> None:
+        """Into the read models: all that the log has."""
+        look = Look(self.follower.look(10**9), last=True)
+        self.reader.flush(self.reader.fold(look))
 
     def run(self, number: int, *payloads: bytes | dict[str, Any]) -> list[dict[str, Any]]:
         """One batch through everything; its rows."""
@@ -96,9 +104,9 @@ class InProcess:
         return pa.concat_tables([self.domain.schema.empty_table(), *tables])
 
     def publish(self) -> Path:
-        path = self.folder / "read_models.duckdb"
-        Publisher(self.writer, path, 0).publish()
-        return path
+        self.flush()
+        self.reader.publish(Look([], last=True))
+        return self.folder / "read_models.duckdb"
 
 
 def read(path: Path, *relations: str) -> dict[str, list[tuple[Any, ...]]]:
@@ -136,9 +144,11 @@ class Up:
         return Producer(self.settings.reachable_redis, self.settings.load_domain())
 
     def _wait_until_it_says_so(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout if not self._said_so else []:
-            if line.startswith(b"Ctrl-C"):
+        """On standard output, or where that is JSON, with all else on standard error."""
+        said = self.process.stderr if self.settings.log_format == "json" else self.process.stdout
+        assert said is not None
+        for line in said if not self._said_so else []:
+            if b"Ctrl-C" in line:
                 self._said_so = True
                 return
         assert self._said_so, f"the pipeline stopped: {self.errors()}"
@@ -148,10 +158,17 @@ class Up:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def workers(self) -> list[psutil.Process]:
+        return self._running("pipeline.work")
+
+    def readers(self) -> list[psutil.Process]:
+        """The read side: one process, or none while it is started again."""
+        return self._running("pipeline.read")
+
+    def _running(self, module: str) -> list[psutil.Process]:
         found = []
         for process in self.family():
             with suppress(psutil.Error):  # it has just ended
-                if "pipeline.worker" in process.cmdline():
+                if module in process.cmdline():
                     found.append(process)
         return found
 
@@ -193,15 +210,17 @@ class Up:
             pipe.close()
 
 
-def start_worker(settings: Settings, file_bytes_max: int | None = None) -> subprocess.Popen[str]:
-    """One worker process by itself; the kernel refuses it files over a size."""
+def start(
+    side: str, settings: Settings, file_bytes_max: int | None = None
+) -> subprocess.Popen[str]:
+    """A `work` or `read` process by itself; the kernel refuses it files over a size."""
 
     def limit() -> None:
         if file_bytes_max:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
 
     return subprocess.Popen(
-        [sys.executable, "-m", "pipeline.worker", "0"],
+        [sys.executable, "-m", f"pipeline.{side}"],
         env={**os.environ, **settings.as_environment()},
         stderr=subprocess.PIPE,
         text=True,

@@ -17,10 +17,11 @@ MAY_NOT_IMPORT = {
 }
 MAY_IMPORT_BYTEWAX = {
     "ingest/source.py",
+    "pipeline/follow.py",
+    "pipeline/program.py",
+    "pipeline/read.py",
     "pipeline/sinks.py",
-    "pipeline/dataflow.py",
-    "pipeline/replay.py",
-    "pipeline/worker.py",
+    "pipeline/work.py",
 }
 
 

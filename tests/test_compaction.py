@@ -37,7 +37,7 @@ def committed(folder: Path, commands: int = 400, size: int = 3) -> InProcess:
     entries = [entry(i, c) for i, c in enumerate(shopping(commands))]
     for at in range(0, len(entries), size):
         pipeline.decide(0, entries[at : at + size])
-    pipeline.writer.catch_up()
+    pipeline.flush()
     return pipeline
 
 

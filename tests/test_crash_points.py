@@ -19,7 +19,8 @@ from ingest.server import EmbeddedServer
 from ingest.streams import partitions_key
 from pipeline.log import Log
 from pipeline.settings import Settings
-from tests.running import DEADLINE_S, Up, foldlog
+from pipeline.status import status
+from tests.running import DEADLINE_S, Up, foldlog, wait_for
 from tests.shopping import check, shopping
 
 ROOT = Path(__file__).parent.parent
@@ -86,11 +87,29 @@ def test_no_step_is_without_its_crash_points() -> None:
     assert missing == []
 
 
-def run_worker(settings: Settings, crash_at: str) -> int:
-    """One worker process by itself, until it ends; its exit code."""
-    environment = {**os.environ, **settings.as_environment(), crash.VARIABLE: crash_at}
-    worker = [sys.executable, "-m", "pipeline.worker", "0"]
-    return subprocess.run(worker, env=environment, timeout=DEADLINE_S).returncode
+READ_SIDE = ("flush", "publish", "aside")
+"""What the names of points begin with at which only the read side comes by."""
+
+
+def run_until(settings: Settings, crash_at: str) -> int:
+    """One process of the side that comes by the point, until it ends; its exit code."""
+    environment = {**os.environ, **settings.as_environment()}
+    side = "read" if crash_at.startswith(READ_SIDE) else "work"
+    if side == "read":
+        commit_all(environment, settings)
+    words = [sys.executable, "-m", f"pipeline.{side}"]
+    environment[crash.VARIABLE] = crash_at
+    return subprocess.run(words, env=environment, timeout=DEADLINE_S).returncode
+
+
+def commit_all(environment: dict[str, str], settings: Settings) -> None:
+    """Let the write side commit what waits, and end."""
+    writing = subprocess.Popen([sys.executable, "-m", "pipeline.work"], env=environment)
+    try:
+        wait_for(lambda: status(settings).lag == 0, "the commits")
+    finally:
+        writing.terminate()
+        writing.wait()
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -130,7 +149,7 @@ def test_a_process_that_dies_at_this_point_loses_nothing_and_doubles_nothing(
     else:
         first_time = {"aside": 1, "distrust": 1, "rejoin": 1, "publish": 2, "declare": 2}
         times = first_time.get(point.partition(".")[0], 3)
-        assert run_worker(settings, f"{point}:{times}") == crash.EXIT_CODE
+        assert run_until(settings, f"{point}:{times}") == crash.EXIT_CODE
     pipeline = up(settings)
     pipeline.settle()
     assert pipeline.stop() == 0, pipeline.errors()

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 
 from ingest.errors import FoldlogError
+from ingest.producer import Producer
 from ingest.server import EmbeddedServer, find_server
-from ingest.streams import command_stream
+from ingest.streams import command_stream, partitions_key
 from pipeline.log import Log
 from pipeline.settings import Settings
 from pipeline.status import status
 from tests import oracle
-from tests.running import Up, foldlog, read, wait_for
+from tests.running import DEADLINE_S, Up, foldlog, read, wait_for
 from tests.shopping import check, shopping
 
 
@@ -43,7 +49,7 @@ def test_killed_half_way_and_started_again_it_loses_nothing_and_doubles_nothing(
     producer.close()
 
 
-def test_a_worker_that_is_killed_takes_its_group_along_and_all_start_again(
+def test_a_process_that_is_killed_is_started_again_alone(
     settings: Settings, up: Callable[..., Up]
 ) -> None:
     settings = settings.model_copy(update={"workers": 2, "batch_max": 100})
@@ -53,15 +59,112 @@ def test_a_worker_that_is_killed_takes_its_group_along_and_all_start_again(
     wait_for(lambda: len(pipeline.workers()) == 2, "two workers")
     producer.send_many(commands[:3_000])
     wait_for(lambda: any(settings.events.glob("*/*.parquet")), "the first commit")
-    before = {p.pid for p in pipeline.workers()}
-    pipeline.workers()[1].kill()
-    wait_for(lambda: not before & {p.pid for p in pipeline.workers()}, "the group to end", 5)
-    wait_for(lambda: len(pipeline.workers()) == 2, "the group to start again")
+    first, second = pipeline.workers()
+    (reader,) = pipeline.readers()
+    second.kill()
+    wait_for(lambda: len(pipeline.workers()) == 2 and second not in pipeline.workers(), "a worker")
+    assert first in pipeline.workers()
+    assert pipeline.readers() == [reader]
+    reader.kill()
+    wait_for(lambda: len(pipeline.readers()) == 1 and not reader.is_running(), "a reader")
+    assert first in pipeline.workers()
     producer.send_many(commands[3_000:])
     pipeline.settle()
     assert pipeline.stop() == 0
     check(settings, commands)
+    said = pipeline.errors()
+    assert "read has ended (exit code -9); it is started again" in said
+    assert all("T" in line.split()[0] for line in said.splitlines()), "one line a happening"
     producer.close()
+
+
+def test_while_the_read_side_stands_still_outcomes_come_and_then_it_catches_up(
+    settings: Settings, up: Callable[..., Up]
+) -> None:
+    pipeline = up(settings.model_copy(update={"flush_rows_max": 1_000}))
+    commands = shopping(8_000)
+    with pipeline.ready() as producer:
+        wait_for(lambda: bool(pipeline.readers()), "a reader")
+        pipeline.settle()
+        (reader,) = pipeline.readers()
+        reader.suspend()
+        producer.send_many(commands[:5_000])
+        assert len([*producer.execute_many(commands[5_000:5_100], timeout=60)]) >= 90
+        assert status(settings).unpublished > 1_000
+        assert "behind" in foldlog(settings, "status").stdout
+        reader.kill()  # it comes back far behind, and has to read files
+        producer.send_many(commands[5_100:])
+    pipeline.settle()
+    check(settings, commands)
+
+
+def test_the_write_side_waits_for_readers_where_a_setting_says_so(
+    settings: Settings, up: Callable[..., Up]
+) -> None:
+    pipeline = up(settings.model_copy(update={"behind_rows_max": 500, "batch_max": 50}))
+    commands = shopping(5_000)
+    with pipeline.ready() as producer:
+        pipeline.settle()
+        (reader,) = pipeline.readers()
+        reader.suspend()
+        producer.send_many(commands)
+        wait_for(lambda: status(settings).unpublished > 500, "rows that readers miss")
+        time.sleep(2)
+        assert status(settings).lag, "the rest waits in Redis"
+        reader.resume()
+    pipeline.settle()
+    check(settings, commands)
+
+
+def test_two_workers_on_the_same_partitions_double_nothing(
+    settings: Settings, up: Callable[..., Up]
+) -> None:
+    commands = shopping(6_000)
+    pipeline = up(settings.model_copy(update={"batch_max": 100}))
+    words = [sys.executable, "-P", "-m", "pipeline.cli", "work"]
+    with pipeline.ready() as producer:
+        beside = subprocess.Popen(words, env={**os.environ, **settings.as_environment()})
+        try:
+            for at in range(0, 6_000, 500):
+                producer.send_many(commands[at : at + 500])
+                time.sleep(0.2)
+            pipeline.settle()
+        finally:
+            beside.terminate()
+            assert beside.wait(DEADLINE_S) == 0
+    check(settings, commands)
+
+
+def test_no_process_listens_on_any_port(tmp_path: Path, up: Callable[..., Up]) -> None:
+    pipeline = up(Settings(data=tmp_path / "data", workers=2))
+    pipeline.ready().close()
+    pipeline.settle()
+    kinds = [c.status for p in pipeline.family() for c in p.net_connections("inet")]
+    assert len(pipeline.family()) == 4
+    assert psutil.CONN_LISTEN not in kinds
+
+
+def test_a_share_is_worked_on_alone_and_a_wrong_one_is_one_line(
+    settings: Settings, redis_server: EmbeddedServer
+) -> None:
+    log = Log.create(settings.events, partitions=4, domain="cart")
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.set(partitions_key("cart"), 4)
+    with Producer(redis_server.url) as producer:
+        producer.send_many(shopping(500))
+    words = [sys.executable, "-P", "-m", "pipeline.cli", "work", "--share", "1/2"]
+    alone = subprocess.Popen(words, env={**os.environ, **settings.as_environment()})
+    try:
+        wait_for(lambda: all(log.next_position(p) > 50 for p in (1, 3)), "its partitions")
+        assert [p.name for p in status(settings).programs] == ["work 1/2"]
+    finally:
+        alone.terminate()
+        alone.wait()
+    assert [log.next_position(p) for p in (0, 2)] == [0, 0]
+    wrong = foldlog(settings, "work", "--share", "2/2")
+    assert wrong.returncode == 1
+    assert wrong.stderr.count("\n") == 1
+    assert "'2/2' is no share" in wrong.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -197,6 +300,8 @@ def test_the_log_is_the_only_truth_all_else_may_be_deleted(
     pipeline.stop()
     for path in [*settings.data.glob("*.duckdb*"), settings.data / "lock"]:
         path.unlink()
+    for folder in ("snapshots", "states", "programs"):
+        shutil.rmtree(settings.data / folder)
     assert Log.open(settings.events, domain="cart").partitions == 4
     pipeline.start()
     pipeline.settle()

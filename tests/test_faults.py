@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,13 @@ from ingest.producer import Producer
 from ingest.server import EmbeddedServer
 from ingest.source import Batch
 from ingest.streams import command_stream, partitions_key
-from pipeline import worker
 from pipeline.fold import Fold
 from pipeline.log import Log
+from pipeline.program import TOLD
 from pipeline.recovery import restore
 from pipeline.settings import Settings
 from pipeline.status import status
-from tests.running import DEADLINE_S, Up, foldlog, read, start_worker, wait_for
+from tests.running import DEADLINE_S, Up, foldlog, read, start, wait_for
 from tests.shopping import check, shopping
 
 
@@ -48,9 +47,9 @@ def test_a_disk_that_is_full_at_a_commit_stops_it_in_one_line_and_with_room_it_g
             400
         ):  # kept in the log, since they are no commands; and not to be compressed
             client.xadd(command_stream("cart", 2), {"command": noise.randbytes(4096)})
-    stopped = start_worker(settings, file_bytes_max=900_000)
+    stopped = start("work", settings, file_bytes_max=900_000)
     _, errors = stopped.communicate(timeout=DEADLINE_S)
-    assert stopped.returncode == worker.TOLD, errors
+    assert stopped.returncode == TOLD, errors
     assert "cannot write" in errors.splitlines()[-1]
     assert "File too large" in errors.splitlines()[-1]
     pipeline = up(settings)
@@ -61,27 +60,44 @@ def test_a_disk_that_is_full_at_a_commit_stops_it_in_one_line_and_with_room_it_g
     assert foldlog(settings, "verify").returncode == 0
 
 
+def ended(settings: Settings, log: Log, rows: int) -> None:
+    """The write side has committed so many rows, and has stopped."""
+    writing = start("work", settings)
+    wait_for(lambda: sum(log.next_position(p) for p in range(4)) >= rows, "the commits")
+    writing.terminate()
+    _, errors = writing.communicate(timeout=DEADLINE_S)
+    assert writing.returncode == 0, errors
+
+
+def outcomes_of(commands: list[dict[str, Any]]) -> int:
+    return len({command["command_id"] for command in commands})
+
+
 @pytest.mark.parametrize(
-    ("commands", "file_bytes_max", "what"),
+    ("side", "count", "file_bytes_max", "what"),
     [
-        (shopping(4_000), 280_000, "the read models cannot be written"),
-        (shopping(1_000), 5_000, "nothing is lost: make room"),
+        ("read", 4_000, 280_000, "the read models cannot be written"),
+        ("work", 1_000, 5_000, "nothing is lost: make room"),
     ],
     ids=["flush", "start"],
 )
-def test_a_disk_that_is_full_at_a_flush_stops_it_in_one_line_and_with_room_it_goes_on(
+def test_a_disk_that_is_full_stops_either_side_in_one_line_and_with_room_it_goes_on(
     settings: Settings,
     log: Log,
     up: Callable[..., Up],
-    commands: list[dict[str, Any]],
+    side: str,
+    count: int,
     file_bytes_max: int,
     what: str,
 ) -> None:
+    commands = shopping(count)
     with Producer(settings.reachable_redis) as producer:
         producer.send_many(commands)
-    stopped = start_worker(settings, file_bytes_max)
+    if side == "read":
+        ended(settings, log, outcomes_of(commands))
+    stopped = start(side, settings, file_bytes_max)
     _, errors = stopped.communicate(timeout=DEADLINE_S)
-    assert stopped.returncode == worker.TOLD, errors
+    assert stopped.returncode == TOLD, errors
     assert what in errors.splitlines()[-1]
     assert "start again" in errors.splitlines()[-1]
     for partition in range(4):
@@ -97,10 +113,11 @@ def test_a_disk_that_is_full_when_publishing_stops_it_in_one_line(
     commands = shopping(500)
     with Producer(settings.reachable_redis) as producer:
         producer.send_many(commands)
+    ended(settings, log, outcomes_of(commands))
     (settings.data / "read_models.next").symlink_to("/dev/full")
-    stopped = start_worker(settings)
+    stopped = start("read", settings)
     _, errors = stopped.communicate(timeout=DEADLINE_S)
-    assert stopped.returncode == worker.TOLD, errors
+    assert stopped.returncode == TOLD, errors
     assert "No space left on device" in errors.splitlines()[-1]
     (settings.data / "read_models.next").unlink()
     pipeline = up(settings)
@@ -112,20 +129,21 @@ def test_a_writer_that_slept_through_a_takeover_loses_and_nothing_doubles(
     settings: Settings, log: Log, up: Callable[..., Up], redis_server: EmbeddedServer
 ) -> None:
     commands = shopping(2_000)
-    sleeper = start_worker(settings)
+    sleeper = start("work", settings)
     with Producer(settings.reachable_redis) as producer:
         producer.send_many(commands[:500])
         wait_for(lambda: sum(log.next_position(p) for p in range(4)) >= 480, "its commits")
-        wait_for(lambda: settings.published.exists(), "its read models")
-        time.sleep(0.3)
         sleeper.send_signal(signal.SIGSTOP)
         producer.send_many(commands[500:1_500])
         take_over(settings, log, redis_server.url)
         sleeper.send_signal(signal.SIGCONT)
         producer.send_many(commands[1_500:])
+    wait_for(settings.errors.exists, "a warning")
+    wait_for(lambda: "the test has committed" in settings.errors.read_text(), "it to notice")
+    sleeper.terminate()
     _, errors = sleeper.communicate(timeout=DEADLINE_S)
-    assert sleeper.returncode == worker.TOLD, errors
-    assert "another writer has committed" in errors.splitlines()[-1]
+    assert sleeper.returncode == 0, errors
+    assert "trying again in 10 s" in errors
     pipeline = up(settings)
     pipeline.settle()
     check(settings, commands)
@@ -141,7 +159,7 @@ def take_over(settings: Settings, log: Log, url: str) -> None:
             found = client.xrange(command_stream("cart", number), f"({last_id}")
             entries = [(i, f[b"command"], []) for i, f in found]
             decided = fold.decide(partition, Batch(number, entries))
-            log.append(number, decided.first, decided.rows)
+            log.append(number, decided.first, decided.rows, "the test")
 
 
 def test_a_redis_that_forgot_everything_goes_on_after_the_log_and_is_mentioned(

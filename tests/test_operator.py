@@ -33,9 +33,22 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def page(settings: Settings, offset: int) -> str:
+    """What one program serves: the read side at the port itself, the worker one above."""
+    address = f"http://127.0.0.1:{settings.metrics_port + offset}/metrics"
+
+    def answers() -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(address):
+            return True
+        return False
+
+    wait_for(answers, f"{address} to answer")
+    with urllib.request.urlopen(address) as answer:
+        return str(answer.read().decode())
+
+
 def parsed(settings: Settings) -> list[Metric]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{settings.metrics_port}/metrics") as answer:
-        return [*text_string_to_metric_families(answer.read().decode())]
+    return [f for offset in (0, 1) for f in text_string_to_metric_families(page(settings, offset))]
 
 
 def scraped(settings: Settings) -> list[Sample]:
@@ -51,9 +64,8 @@ def test_metrics_count_what_was_sent_and_nothing_said_holds_a_payload(
     producer.send_many(shopping(2_000))
     producer.send_many([{"type": "CheckOut", "cart_id": SECRET, "command_id": SECRET}])
     pipeline.settle()
-    with urllib.request.urlopen(f"http://127.0.0.1:{settings.metrics_port}/metrics") as answer:
-        text = answer.read().decode()
-    samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+    text = page(settings, 0) + page(settings, 1)
+    samples = scraped(settings)
     commands = sum(s.value for s in samples if s.name == "foldlog_commands_total")
     outcomes = sum(s.value for s in samples if s.name == "foldlog_outcomes_total")
     assert commands == outcomes >= 2_001
@@ -164,7 +176,7 @@ def test_what_is_watched_changes_and_ctrl_c_is_polite(
     reader = threading.Thread(target=lambda: _read(leader, seen), daemon=True)
     reader.start()
     try:
-        wait_for(lambda: "1 of 1 workers" in "".join(seen), "the first screen")
+        wait_for(lambda: "partitions 0, 1, 2, 3" in "".join(seen), "the first screen")
         producer.send_many(shopping(300))
         pipeline.settle()
         rows = sum(p.position for p in status(settings).partitions)

@@ -36,9 +36,9 @@ def measure_live(folder: Path) -> list[Figure]:
                 ids = cart_ids(partition, each)
                 producer.send_many(_add(i, f"touch-{i}") for i in ids)
                 while status(settings).lag:
-                    most = max(most, pipeline.workers_memory_bytes())
+                    most = max(most, pipeline.memory_bytes())
                     time.sleep(0.1)
-            most = max(most, pipeline.workers_memory_bytes())
+            most = max(most, pipeline.memory_bytes())
     shutil.rmtree(folder / "live")
     return [
         Figure("restart, 10 M events, 1 M live carts", seconds, "s", goal="≤ 5 s"),

@@ -1,0 +1,202 @@
+"""What a program of a pipeline is, `foldlog work` or `foldlog read`: one dataflow in one process.
+
+It ends after the batch in hand on SIGTERM and SIGINT, says what happens in one line each, and names
+itself in `data/programs/` for as long as it lives.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from bytewax.dataflow import Dataflow
+from bytewax.run import cli_main
+
+from ingest.errors import FoldlogError
+from ingest.source import Stop
+from pipeline import logs
+from pipeline.lock import is_held
+from pipeline.settings import Settings
+
+logger = logging.getLogger("foldlog")
+
+TOLD = 3
+"""Exit code after an error that starting again at once would only repeat."""
+
+EPOCH = timedelta(hours=1)
+"""Bytewax's recovery is not used, since we resume from the log: epochs should cost nothing."""
+
+READY = "FOLDLOG_READY"
+"""In the environment: the descriptor on which whoever started the program is told that it runs."""
+
+
+_TOKEN = secrets.token_hex(3)
+"""Containers give the same process ids again and again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program that runs, as `foldlog status` shows it."""
+
+    name: str
+    """`work`, `work 1/2` of a share, `read`, `up`."""
+    host: str
+    process: int
+    since: float
+    """Unix time."""
+
+    def holds(self, partitions: int) -> str:
+        """What is its own, of a log of so many partitions."""
+        if not self.name.startswith("work"):
+            return "the read models"
+        mine = share_of(self.name.removeprefix("work").strip() or ALL, partitions)
+        return f"partitions {', '.join(map(str, mine))}"
+
+
+ALL = "0/1"
+"""The share that is all partitions."""
+
+
+def named(share: str) -> str:
+    """The name of the program that works on a share."""
+    return "work" if share == ALL else f"work {share}"
+
+
+def share_of(text: str, partitions: int) -> list[int]:
+    """The partitions of a share: `2/3` are those with p % 3 == 2. Raises `FoldlogError`."""
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise FoldlogError(f"{text!r} is no share; write 0/2 for the first of two")
+    return [*range(int(index), partitions, int(count))]
+
+
+@contextmanager
+def begun(settings: Settings, name: str) -> Iterator[Stop]:
+    """A process that is a program for as long as this lasts; SIGTERM and SIGINT request its end."""
+    settings.protect()
+    logs.set_up(settings)
+    stop = Stop()
+
+    def request(*_: object) -> None:
+        stop.requested = True
+
+    signal.signal(signal.SIGTERM, request)
+    signal.signal(signal.SIGINT, request)
+    gc.disable()  # aggregates live long: looking at them again and again took much of the time
+    with _announced(settings, name):
+        yield stop
+
+
+def run(settings: Settings, name: str, make: Callable[[Stop], Dataflow]) -> int:
+    """Run a dataflow to its end; the exit code. `make` does what has to be done before, too."""
+    try:
+        with begun(settings, name) as stop:
+            cli_main(make(stop), epoch_interval=EPOCH)
+            if stop.error is not None:
+                raise stop.error
+    except FoldlogError as error:
+        logger.error("%s: %s", name, error)
+        return TOLD
+    except Exception as error:
+        logger.error("%s failed: %s; it is started again", name, logs.where(error))
+        return 1
+    return 0
+
+
+def ready() -> None:
+    """Tell whoever has started this program, once, that it runs."""
+    descriptor = os.environ.pop(READY, None)
+    if descriptor is not None:
+        with suppress(OSError):  # nobody waits any more
+            os.write(int(descriptor), b"1")
+            os.close(int(descriptor))
+
+
+def run_of(name: str) -> str:
+    """Which run of a program this process is: no other has the same."""
+    told = name.replace(" ", "-").replace("/", "-of-")
+    return f"{told}@{socket.gethostname()}-{os.getpid()}-{_TOKEN}"
+
+
+@contextmanager
+def _announced(settings: Settings, name: str) -> Iterator[None]:
+    """The program's own file in `data/programs/`, locked while it lives."""
+    settings.programs.mkdir(parents=True, exist_ok=True)
+    about = Program(name, socket.gethostname(), os.getpid(), time.time())
+    path = settings.programs / run_of(name)
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        os.write(file.fileno(), json.dumps(asdict(about)).encode())
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def running(settings: Settings) -> list[Program]:
+    """The programs that run on this data directory, by name."""
+    found = []
+    for path in settings.programs.glob("*@*") if settings.programs.exists() else ():
+        with suppress(OSError, ValueError):  # it has just ended, or just begun
+            if is_held(path):
+                about: dict[str, Any] = json.loads(path.read_text())
+                found.append(Program(**about))
+            else:
+                _forget(path)
+    return sorted(found, key=lambda program: program.name)
+
+
+def _forget(path: Path) -> None:
+    """Of a program that was killed."""
+    with suppress(OSError):  # for whoever may write here
+        path.unlink()
+
+
+@contextmanager
+def every(
+    interval_s: float,
+    work: Callable[[], object],
+    *,
+    at_start: bool = False,
+    at_end: bool = False,
+) -> Iterator[None]:
+    """Do the work now and then, in a thread, perhaps also at once and at the end; 0 s is never."""
+    closing = threading.Event()
+
+    def run() -> None:
+        if at_start:
+            attempt()
+        while not closing.wait(interval_s):
+            attempt()
+        if at_end:
+            attempt()
+
+    def attempt() -> None:
+        try:
+            work()
+        except (FoldlogError, OSError) as error:  # whoever needs it is told; events go on
+            logger.warning("%s", error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    if interval_s:
+        thread.start()
+    try:
+        yield
+    finally:
+        closing.set()
+        if interval_s:
+            thread.join()
