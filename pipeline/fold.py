@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -34,9 +33,7 @@ from ingest.schema import (
 from ingest.source import Batch
 from ingest.streams import Entry, command_stream, reply_prefix
 from pipeline.aggregates import Aggregate, Aggregates
-
-First: TypeAlias = tuple[int, Kind, str | None]
-"""The first outcome of a command id: position, kind, reason."""
+from pipeline.outcomes import First, Outcomes
 
 RECORDED_AT_MAX_MS = 253_402_300_799_999
 """The end of the year 9999: a stream id may say later, a timestamp may not."""
@@ -62,19 +59,17 @@ class Partition:
     number: int
     next_position: int = 0
     aggregates: Aggregates = field(default_factory=Aggregates)
-    outcomes: dict[str, First] = field(default_factory=dict)
-    """The dedupe window, oldest first."""
+    outcomes: Outcomes = field(default_factory=Outcomes)
 
-    def apply(self, decided: Decided, dedupe_window: int) -> None:
+    def apply(self, decided: Decided) -> None:
         self.next_position += len(decided.rows)
         self.aggregates.update(decided.changed)
-        self.remember(decided.outcomes, dedupe_window)
+        self.outcomes.add(decided.outcomes, self.next_position)
 
-    def remember(self, outcomes: dict[str, First], dedupe_window: int) -> None:
-        self.outcomes.update(outcomes)
-        too_many = len(self.outcomes) - dedupe_window
-        for command_id in list(islice(self.outcomes, max(0, too_many))):
-            del self.outcomes[command_id]
+    def has_outcome(self, stream_id: bytes, command_id: str | None) -> bool:
+        """Whether a command that stands in an entry has an outcome already."""
+        self.outcomes.restore(_microseconds(stream_id.partition(b"-")[0]))
+        return command_id is not None and self.outcomes.seen(command_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +169,15 @@ class Fold:
         field of each command's events and row is looked at before they count. Raises `DomainFailed`
         for a mistake in the domain's code; the entries before its `stream_id` can be decided.
         """
+        if batch.entries:
+            partition.outcomes.restore(_microseconds(batch.entries[0][0].partition(b"-")[0]))
         try:
             return self._decide(partition, batch, check=False)
         except (*_DOES_NOT_FIT, DomainFailed):
             return self._decide(partition, batch, check=True)
 
     def _decide(self, partition: Partition, batch: Batch, *, check: bool) -> Decided:
-        known, remembered = partition.aggregates.get, partition.outcomes
+        known, seen = partition.aggregates.get, partition.outcomes.seen
         unseen: Aggregate = self._decider.initial, 0
         changed: dict[str, Aggregate] = {}
         outcomes: dict[str, First] = {}
@@ -194,7 +191,7 @@ class Fold:
         for stream_id, payload, fields in batch.entries:
             if not stream_id.startswith(millisecond):
                 millisecond = stream_id[: stream_id.index(b"-") + 1]
-                recorded_us = min(int(millisecond[:-1]), RECORDED_AT_MAX_MS) * 1000
+                recorded_us = _microseconds(millisecond[:-1])
                 recorded_at = datetime.fromtimestamp(recorded_us / 1_000_000, UTC)
 
             command = self._read(payload)
@@ -202,8 +199,9 @@ class Fold:
                 command = self._answerable(command)
             command_id = command.command_id
             first: First | None = None
-            if command_id is not None:
-                first = outcomes.get(command_id) or remembered.get(command_id)
+            if command_id is not None and (command_id in outcomes or seen(command_id)):
+                position = partition.next_position + len(rows)
+                first = partition.outcomes.first(command_id, position, recorded_us, outcomes)
             duplicate = first is not None
             if first is None:
                 kind, reason, new = "accepted", None, []
@@ -237,11 +235,11 @@ class Fold:
                     getattr(command, "occurred_at", None), None,
                     reason, self._kept(kind, payload, fields),
                 )]  # fmt: skip
-                first = partition.next_position + len(rows) - 1, kind, reason
+                first = partition.next_position + len(rows) - 1, kind, reason, recorded_us
                 if command_id is not None:
                     outcomes[command_id] = first
             if command.reply_to is not None:
-                position, kind, reason = first
+                position, kind, reason, _ = first
                 outcome = Outcome(kind, command_id, partition.number, position, reason, duplicate)
                 replies.append((command.reply_to, outcome))
 
@@ -368,6 +366,11 @@ def _to_log(name: str, classes: Iterable[type]) -> dict[type, Callable[[Any], An
 def _as_reason(text: object) -> str:
     """As a column takes it, whatever the domain's code says."""
     return str(text)[:REASON_LENGTH_MAX].encode(errors="replace").decode()
+
+
+def _microseconds(stream_id_time: bytes) -> int:
+    """When an entry was recorded, by the first part of its stream id."""
+    return min(int(stream_id_time), RECORDED_AT_MAX_MS) * 1000
 
 
 def failed(what: str, error: Exception, stream_id: str | None = None) -> DomainFailed:

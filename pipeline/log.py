@@ -16,9 +16,11 @@ from __future__ import annotations
 import io
 import json
 import os
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -251,6 +253,36 @@ class Log:
             table = table.slice(max(0, first - file.first))
             if len(table):
                 yield table
+
+    def near(self, partition: int, position: int, columns: list[str]) -> pa.Table:
+        """The row at a position, and those around it that are read with it.
+
+        Raises `LogDamaged` where it cannot be read, or is not there.
+        """
+        file = next(iter(self.files(partition, position)), LogFile(position + 1, self.folder))
+        left = position - file.first
+        try:
+            with pq.ParquetFile(file.path, page_checksum_verification=True) as parquet:
+                for group in range(parquet.num_row_groups):
+                    count = parquet.metadata.row_group(group).num_rows
+                    if 0 <= left < count:
+                        return parquet.read_row_group(group, columns, use_threads=False)
+                    left -= count
+        except (OSError, pa.ArrowException) as error:
+            raise LogDamaged(f"{file.path} cannot be read ({one_line(error)}); {MEND}") from None
+        raise LogDamaged(f"partition {partition}: position {position} is missing; {MEND}")
+
+    def position_before(self, partition: int, recorded_at: datetime, first: int = 0) -> int:
+        """A position before which no row from `first` on has that time or a later one.
+
+        It is the first one of a file, or else `first`.
+        """
+        files = self.files(partition, first)
+        later = bisect_left(files, recorded_at, key=self._begun_at)
+        return max(first, files[max(0, later - 1)].first) if files else first
+
+    def _begun_at(self, file: LogFile) -> Any:
+        return self.read_file(file, ["recorded_at"])["recorded_at"][0].as_py()
 
     def append(self, partition: int, first: int, rows: pa.Table, run: str = "") -> None:
         """Commit rows at position `first`, durably or not at all; `run` names the writer.

@@ -94,7 +94,6 @@ class Reader:
             domain,
             rows=settings.snapshot_rows,
             in_memory=settings.aggregates_in_memory // log.partitions,
-            window=0,
         )
         self._states = States(domain, log, snapshots, self.writer.positions)
         self.writer.folded = self._states.between

@@ -15,12 +15,12 @@ from ingest.columns import TIME, Column, as_is, record_of
 from ingest.domain import Domain
 from ingest.errors import FoldlogError, LogMismatch
 from ingest.joining import Compare, Standing, as_numbers
-from ingest.outcome import Kind
 from ingest.schema import OUTCOME_TYPES
 from ingest.streams import Entry
 from pipeline.aggregates import Aggregate, Aggregates
-from pipeline.fold import EVENT_TYPE_OF_OUTCOME, First, Fold, FoldedRows, Partition, failed
+from pipeline.fold import Fold, FoldedRows, Partition, failed
 from pipeline.log import Log, LogFile
+from pipeline.outcomes import Outcomes, Window
 from pipeline.snapshot import Snapshot
 from projections.relations import Positions, named, with_relations
 from projections.session import session
@@ -29,8 +29,6 @@ from projections.upcast import current_rows, upcast_table
 logger = logging.getLogger("foldlog")
 
 SCANNED_ROWS = 65_536
-
-_OUTCOME_KINDS: dict[str, Kind] = {name: kind for kind, name in EVENT_TYPE_OF_OUTCOME.items()}
 
 
 class Decoder:
@@ -138,7 +136,7 @@ def restore(
     domain: Domain,
     log: Log,
     number: int,
-    dedupe_window: int,
+    window: Window,
     snapshot: Snapshot | None = None,
     reached: Callable[[Partition, str], None] = lambda *_: None,
 ) -> tuple[Partition, str]:
@@ -153,11 +151,11 @@ def restore(
             try:
                 if not is_of(snapshot, log, number):
                     snapshot.discard()
-                return _restore(domain, log, number, dedupe_window, snapshot, reached)
+                return _restore(domain, log, number, window, snapshot, reached)
             except sqlite3.DatabaseError as error:
                 logger.warning("the snapshot of partition %s is of no use (%s)", number, error)
                 snapshot.discard()
-        return _restore(domain, log, number, dedupe_window, snapshot, reached)
+        return _restore(domain, log, number, window, snapshot, reached)
 
 
 def is_of(snapshot: Snapshot, log: Log, number: int) -> bool:
@@ -171,7 +169,7 @@ def _restore(
     domain: Domain,
     log: Log,
     number: int,
-    dedupe_window: int,
+    window: Window,
     snapshot: Snapshot | None,
     reached: Callable[[Partition, str], None],
 ) -> tuple[Partition, str]:
@@ -180,8 +178,7 @@ def _restore(
     last_stream_id = "0-0"
     if snapshot is not None and snapshot.position:
         partition.next_position, last_stream_id = snapshot.position, snapshot.command
-        partition.remember(snapshot.outcomes(), dedupe_window)
-    columns = decoder.columns_with("position", "stream_id", "command_id", "reason")
+    columns = decoder.columns_with("position", "stream_id")
     for rows in log.read(number, partition.next_position, columns):
         try:
             known = partition.aggregates
@@ -191,10 +188,10 @@ def _restore(
         except Exception as error:
             first = rows["position"][0].as_py()
             raise failed(f"evolving partition {number} from position {first}", error) from error
-        partition.remember(_outcomes(rows), dedupe_window)
         partition.next_position = rows["position"][-1].as_py() + 1
         last_stream_id = rows["stream_id"][-1].as_py()
         reached(partition, last_stream_id)
+    partition.outcomes = Outcomes(window, log, number, partition.next_position)
     return partition, last_stream_id
 
 
@@ -212,7 +209,7 @@ def comparison(log: Log, number: int, fold: Fold, partition: Partition | None = 
             if kept.get(entry[0].decode()) == known_by:
                 found.append("committed")
             else:
-                again = partition is not None and known_by[0] in partition.outcomes
+                again = partition is not None and partition.has_outcome(entry[0], known_by[0])
                 found.append("duplicate" if again else "new")
         return found
 
@@ -245,18 +242,6 @@ def _kept(
             if as_numbers(rows["stream_id"][-1].as_py()) >= as_numbers(stream_ids[-1]):
                 break
     return kept
-
-
-def _outcomes(rows: pa.Table) -> dict[str, First]:
-    """Each command's first outcome; of its several rows, the last one's position counts."""
-    columns = ("command_id", "position", "event_type", "reason")
-    outcomes: dict[str, First] = {}
-    for command_id, position, event_type, reason in zip(
-        *(rows[name].to_pylist() for name in columns), strict=True
-    ):
-        if command_id is not None:
-            outcomes[command_id] = position, _OUTCOME_KINDS.get(event_type, "accepted"), reason
-    return outcomes
 
 
 def scan(

@@ -53,10 +53,10 @@ def _checksum(declarations: list[dict[str, Any]]) -> int:
 
 def _found_in_files(log: Log) -> list[Declared]:
     """What rows have: a field's column is not NULL in some of its event's rows, or in all."""
-    files = [quoted(str(f.path)) for p in range(log.partitions) for f in log.files(p)]
-    if not files:
-        return []
-    with session() as db:
+    with log.reading(), session() as db:
+        files = [quoted(str(f.path)) for p in range(log.partitions) for f in log.files(p)]
+        if not files:
+            return []
         db.execute("SET enable_progress_bar = false")
         try:
             rows = db.sql(

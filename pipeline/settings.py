@@ -39,8 +39,11 @@ class Settings(BaseSettings):
     """Wait this long after a batch that was not full: fewer, larger files for a little latency."""
     payload_bytes_max: int = Field(65_536, ge=1)
     """A longer command is unreadable."""
-    dedupe_window: int = Field(100_000, ge=0)
-    """The last commands of each partition whose ids are remembered."""
+    dedupe_window_s: float = Field(86_400, ge=0)
+    """How long a command id is remembered, by the times in the log: a day."""
+    dedupe_rows_max: int = Field(6_000_000, ge=0)
+    """Nor further back than so many rows of the log, of all partitions together. It bounds memory:
+    up to 90 bytes for each row within the window, 0.3 GB in all with this default."""
     publish_interval_ms: float = Field(500, ge=0)
     """From one publish to the next, at the least; longer when publishing takes long."""
     snapshot_rows: int = Field(250_000, ge=1)

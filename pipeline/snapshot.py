@@ -1,6 +1,6 @@
 """Snapshots: what a partition's writer remembers, so that a restart reads one and the log's tail.
 
-    snapshots/3.sqlite    partition 3: aggregates by id, the dedupe window, and up to where
+    snapshots/3.sqlite    partition 3: aggregates by id, and up to where they hold the log
 
 A snapshot is a cache: one that is damaged, of other code or of another log is thrown away, and the
 log is folded. It is also where aggregates wait that are not in memory; see `pipeline.aggregates`.
@@ -18,11 +18,9 @@ import logging
 import os
 import pickle
 import sqlite3
-from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
-from itertools import takewhile
 from pathlib import Path
 from zlib import crc32
 
@@ -31,11 +29,11 @@ from ingest.code_digest import module_digest
 from ingest.domain import Domain
 from ingest.errors import NoRoom
 from pipeline.aggregates import Aggregate
-from pipeline.fold import First, Partition
+from pipeline.fold import Partition
 
 logger = logging.getLogger("foldlog")
 
-FORMAT = "1"
+FORMAT = "2"
 
 SET_ASIDE = ".set-aside"
 
@@ -49,8 +47,6 @@ CREATE TABLE IF NOT EXISTS about
     (code TEXT, position INTEGER, command TEXT, aggregates INTEGER);
 CREATE TABLE IF NOT EXISTS aggregates
     (id TEXT PRIMARY KEY, version INTEGER, state BLOB, checksum INTEGER) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS outcomes
-    (position INTEGER PRIMARY KEY, command_id TEXT, kind TEXT, reason TEXT, checksum INTEGER);
 """
 
 
@@ -124,47 +120,19 @@ class Snapshot:
             raise
         return pickle.loads(state), version
 
-    def outcomes(self) -> dict[str, First]:
-        """The dedupe window, oldest first. Raises `sqlite3.DatabaseError` where it is damaged."""
-        found: dict[str, First] = {}
-        rows = self._db.execute(
-            "SELECT position, command_id, kind, reason, checksum FROM outcomes ORDER BY position"
-        )
-        for position, command_id, kind, reason, checksum in rows:
-            first: First = position, kind, reason
-            if _checksum(command_id, first) != checksum:
-                raise Damaged(f"{self._path}: the outcome of {command_id} is damaged")
-            found[command_id] = first
-        return found
-
-    def write(
-        self,
-        position: int,
-        command: str,
-        aggregates: dict[str, Aggregate],
-        outcomes: Iterable[tuple[str, First]],
-        window: int,
-    ) -> None:
+    def write(self, position: int, command: str, aggregates: dict[str, Aggregate]) -> None:
         """Move on to `position`: what changed since the last one, in one transaction.
 
         Raises `sqlite3.Error` where it cannot be written, and where another writer has moved on.
         """
         states = ((i, v, pickle.dumps(s, 5)) for i, (s, v) in aggregates.items())
         rows = ((i, version, state, crc32(state, version)) for i, version, state in states)
-        firsts = ((first[0], i, *first[1:], _checksum(i, first)) for i, first in outcomes)
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             (held,) = self._db.execute("SELECT max(position) FROM about").fetchone()
             if (held or 0) != self.position:
                 raise sqlite3.IntegrityError("another writer has taken one")
             self._db.executemany("INSERT OR REPLACE INTO aggregates VALUES (?, ?, ?, ?)", rows)
-            self._db.executemany("INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?)", firsts)
-            self._db.execute(
-                "DELETE FROM outcomes WHERE position <"
-                " (SELECT min(position) FROM"
-                " (SELECT position FROM outcomes ORDER BY position DESC LIMIT ?))",
-                [window],
-            )
             self._db.execute("DELETE FROM about")
             about = [self._code, position, command, self._count()]
             self._db.execute("INSERT INTO about VALUES (?, ?, ?, ?)", about)
@@ -173,14 +141,10 @@ class Snapshot:
         self.position, self.command = position, command
 
 
-def _checksum(command_id: str, first: First) -> int:
-    return crc32(repr((command_id, first)).encode())
-
-
 class Snapshots:
     """Takes a process' snapshots, one at a time, in a thread of its own."""
 
-    def __init__(self, folder: Path, domain: Domain, *, rows: int, in_memory: int, window: int):
+    def __init__(self, folder: Path, domain: Domain, *, rows: int, in_memory: int):
         """A snapshot is due after `rows` more rows of a partition, or when it has half as many more
         aggregates than `in_memory`; so many stay then. With twice as many, commits wait for it.
         """
@@ -188,7 +152,6 @@ class Snapshots:
         self._code = code_of(domain)
         self._rows = rows
         self._in_memory = in_memory
-        self._window = window
         self._open: dict[int, Snapshot] = {}
         self._partitions: dict[int, tuple[Partition, str]] = {}
         self._writing: tuple[Partition, dict[str, Aggregate], Future[None]] | None = None
@@ -227,11 +190,9 @@ class Snapshots:
     def _take(self, partition: Partition, stream_id: str) -> None:
         snapshot = self._open[partition.number]
         changed = partition.aggregates.take_changed()
-        recent = [*takewhile(lambda o: o[1][0] >= snapshot.position,
-                             reversed(partition.outcomes.items()))]  # fmt: skip
         end = partition.next_position
 
-        written = self._thread.submit(snapshot.write, end, stream_id, changed, recent, self._window)
+        written = self._thread.submit(snapshot.write, end, stream_id, changed)
         self._writing = partition, changed, written
 
     def _settle(self, *, wait: bool) -> None:
@@ -280,11 +241,8 @@ def _keep_to_ourselves(folder: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # of two workers, one looks after the other is done
         open_to_others = not _only_ours(folder)
-        suspect = [
-            path
-            for path in folder.glob("*.sqlite*")
-            if path.suffix != SET_ASIDE and (open_to_others or not _only_ours(path))
-        ]
+        files = [path for path in folder.glob("*.sqlite*") if path.suffix != SET_ASIDE]
+        suspect = [path for path in files if open_to_others or not _only_ours(path)]
         for path in suspect:
             crash.point("distrust.to_rename")
             os.replace(path, f"{path}{SET_ASIDE}")

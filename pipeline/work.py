@@ -29,6 +29,7 @@ from ingest.streams import tell_halted
 from pipeline import metrics
 from pipeline.fold import Decided, Fold, Partition
 from pipeline.log import Log
+from pipeline.outcomes import Window
 from pipeline.program import ALL, begun, every, named, ready, run, run_of, share_of
 from pipeline.recovery import comparison, restore
 from pipeline.schemas import Schemas
@@ -79,7 +80,10 @@ class Worker:
             self.domain,
             rows=settings.snapshot_rows,
             in_memory=settings.aggregates_in_memory // log.partitions,
-            window=settings.dedupe_window,
+        )
+        self._window = Window(
+            us=round(settings.dedupe_window_s * 1e6),
+            rows=settings.dedupe_rows_max // log.partitions,
         )
         self._owned: dict[int, Partition] = {}
         self._readers: dict[int, StreamReader] = {}
@@ -129,7 +133,7 @@ class Worker:
         settings = self._settings
         try:
             owned, last_id = restore(
-                self.domain, self._log, number, settings.dedupe_window,
+                self.domain, self._log, number, self._window,
                 self._snapshots.open(number), self._snapshots.reached,
             )  # fmt: skip
         except DomainFailed as error:
@@ -162,7 +166,7 @@ class Worker:
             decided = self._fold.decide(owned, batch.before(error.stream_id))
             self._halted[batch.partition] = self._readers.pop(batch.partition)
             self._reading = [*self._readers.items()]
-        owned.apply(decided, self._settings.dedupe_window)
+        owned.apply(decided)
         metrics.decided(batch.partition, len(batch.entries), decided.rows)
         return decided
 

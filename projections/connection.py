@@ -36,10 +36,10 @@ class _Published:
     the file that has been replaced.
     """
 
-    def __init__(
-        self, path: Path, seen: tuple[int, int], sandbox: bool, config: Config | None
-    ) -> None:
-        self.seen = seen
+    def __init__(self, path: Path, sandbox: bool, config: Config | None) -> None:
+        self.looked_at = time.monotonic()
+        """No file that was published before this is newer."""
+        self.seen = _seen(path)
         self.idle: list[duckdb.DuckDBPyConnection] = []
         self.db = in_memory(config)
         self.db.execute(f"ATTACH {quoted(str(path))} AS read_models (READ_ONLY)")
@@ -69,6 +69,17 @@ class _Published:
         for statement in self._begin:
             cursor.execute(statement)
         return cursor
+
+
+def _seen(path: Path) -> tuple[int, int]:
+    """What tells one published file from the next."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise NotAvailable(
+            f"there is no {path} yet; start `foldlog up`, or name another with --data"
+        ) from None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _kept_beside(path: Path, identity: str) -> str | None:
@@ -102,27 +113,21 @@ class ReadModels:
         self._now()
 
     def _now(self) -> _Published:
-        """The newest published file, opened by the first thread that sees it."""
-        if not self.moved_on and self._published is not None:
-            return self._published
+        """What is published now, or later; one thread opens it for all who wait."""
+        now = time.monotonic()
+        if (published := self._published) is not None and not self.moved_on:
+            return published
         with self._opening:
-            if self._published is None or self.moved_on:
-                self._published = _Published(self._path, self._found(), self._sandbox, self._config)
-            return self._published
-
-    def _found(self) -> tuple[int, int]:
-        try:
-            found = self._path.stat()
-        except FileNotFoundError:
-            raise NotAvailable(
-                f"there is no {self._path} yet; start `foldlog up`, or name another with --data"
-            ) from None
-        return found.st_ino, found.st_mtime_ns
+            published = self._published
+            if published is None or (published.looked_at < now and self.moved_on):
+                published = _Published(self._path, self._sandbox, self._config)
+                self._published = published
+            return published
 
     @property
     def moved_on(self) -> bool:
         """Whether the next call has a newer file to open. Costs one look at the file's times."""
-        return self._published is None or self._published.seen != self._found()
+        return self._published is None or self._published.seen != _seen(self._path)
 
     @property
     def newest(self) -> duckdb.DuckDBPyConnection:

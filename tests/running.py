@@ -27,6 +27,7 @@ from ingest.streams import Entry
 from pipeline.fold import Decided, Fold, Partition
 from pipeline.follow import Look
 from pipeline.log import Log
+from pipeline.outcomes import Window
 from pipeline.read import Reader
 from pipeline.recovery import restore
 from pipeline.settings import Settings
@@ -34,7 +35,7 @@ from pipeline.status import status
 from projections.writer import Writer
 
 DEADLINE_S = 60
-DEDUPE_WINDOW = 1000
+DEDUPE_WINDOW = Window(us=86_400_000_000, rows=1_000_000)
 LATE_2023_MS = 1_700_000_000_000
 
 
@@ -81,7 +82,7 @@ class InProcess:
         """Decide and commit one batch of a partition."""
         partition: Partition = self.partitions[number]
         decided = self.fold.decide(partition, Batch(number, entries))
-        partition.apply(decided, DEDUPE_WINDOW)
+        partition.apply(decided)
         if len(decided.rows):
             self.log.append(number, decided.first, decided.rows)
         return decided

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import app
 from pipeline.settings import Settings
-from tests.running import Up, foldlog
+from tests.running import InProcess, Up, foldlog
 
 WORDS = [
     "demo", "new", "up", "send", "query", "history", "status", "rebuild", "compact", "export",
@@ -81,6 +82,32 @@ def test_an_answer_can_be_had_as_parquet(settings: Settings, running: Up, tmp_pa
         command = [sys.executable, "-m", "pipeline.cli", *words, "--data", str(settings.data)]
         subprocess.run(command, check=True, stdout=answer)
     assert pq.read_table(tmp_path / "answer.parquet").to_pylist() == [{"answer": 42}]
+
+
+def test_a_written_answer_has_the_types_of_the_question(tmp_path: Path) -> None:
+    pipeline = InProcess(tmp_path, partitions=1)
+    pipeline.publish()
+    pipeline.writer.close()
+    sql = """SELECT sum(1) AS huge, '101'::BIT AS bits, '0b7e6b2a-0000-4000-8000-00000000000a'::UUID
+        AS id, '12:30:00+02'::TIMETZ AS at, [1.5::DECIMAL(4, 2)] AS list, {'a': 'x,"y'} AS struct,
+        INTERVAL 1 MONTH AS month, 'a'::ENUM('a', 'b') AS letter, '{"k": [1]}'::JSON AS json"""
+    for name, options in {
+        "csv": "FORMAT csv, HEADER", "json": "FORMAT json, ARRAY true", "parquet": "FORMAT parquet",
+    }.items():  # fmt: skip
+        beside, ours = tmp_path / f"beside.{name}", tmp_path / f"ours.{name}"
+        duckdb.sql(f"COPY ({sql}) TO '{beside}' ({options})")
+        words = ["query", sql, "--format", name, "--data", str(tmp_path)]
+        with open(ours, "wb") as answer:
+            subprocess.run(
+                [sys.executable, "-P", "-m", "pipeline.cli", *words], check=True, stdout=answer
+            )
+        if name == "parquet":
+            schemas = [pq.read_schema(path) for path in (ours, beside)]
+            first, second = ([(field.name, field.type) for field in s] for s in schemas)
+            assert first == second
+            assert duckdb.sql(f"FROM '{ours}'").fetchall() == duckdb.sql(sql).fetchall()
+        else:
+            assert ours.read_bytes() == beside.read_bytes()
 
 
 def test_send_and_wait_prints_each_outcome_and_exits_1_if_one_is_not_accepted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -17,6 +18,7 @@ from ingest.errors import NotAvailable, OutcomeTimeout, ReadModelFailed
 from ingest.outcome import Outcome
 from pipeline.as_of import as_of
 from pipeline.history import history
+from pipeline.log import Log
 from pipeline.settings import Settings
 from projections import ask, connect
 from projections.cart.queries import (
@@ -118,6 +120,18 @@ def test_a_view_brings_what_it_reads(shop: Settings) -> None:
             " FROM events"
         ).fetchone() or (0,)
         assert units == events > 0
+
+
+def test_the_log_keeps_what_a_connection_about_the_past_reads(shop: Settings) -> None:
+    log = Log.open(shop.events, domain="cart")
+    past = as_of(datetime(2100, 1, 1), query="FROM events", settings=shop)
+    with log.removing() as allowed:
+        assert not allowed
+    assert past.execute("SELECT count(*) > 0 FROM events").fetchall() == [(True,)]
+    del past
+    gc.collect()
+    with log.removing() as allowed:
+        assert allowed
 
 
 def test_events_that_make_no_history_by_that_time_are_one_error(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from ingest.streams import command_stream, partitions_key
 from pipeline.demo import commands
 from pipeline.fold import Fold, Partition
 from pipeline.log import Log
+from pipeline.outcomes import Outcomes
 from pipeline.schemas import Schemas
 from pipeline.settings import Settings
 from projections.session import session
@@ -126,13 +127,15 @@ def log_of_baskets(settings: Settings) -> None:
     """The demo's commands, decided and committed without Redis."""
     log = Log.create(settings.events, partitions=PARTITIONS, domain=cart.name)
     fold = Fold(cart, partitions=PARTITIONS, payload_bytes_max=settings.payload_bytes_max)
-    partitions = [Partition(number) for number in range(PARTITIONS)]
+    partitions = [
+        Partition(number, outcomes=Outcomes(log=log, number=number)) for number in range(PARTITIONS)
+    ]
     waiting: list[list[tuple[bytes, bytes, list[bytes]]]] = [[] for _ in partitions]
 
     def commit(partition: Partition) -> None:
         decided = fold.decide(partition, Batch(partition.number, [*waiting[partition.number]]))
         waiting[partition.number].clear()
-        partition.apply(decided, settings.dedupe_window)
+        partition.apply(decided)
         log.append(partition.number, decided.first, decided.rows)
 
     for number, command in enumerate(baskets()):

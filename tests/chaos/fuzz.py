@@ -101,7 +101,7 @@ def fuzz(seed: int, count: int) -> dict[str, int]:
         for event_type in decided.rows["event_type"].to_pylist():
             kinds[{REJECTED: "rejected", UNREADABLE: "unreadable"}.get(event_type, "accepted")] += 1
         encoded(decided.rows)
-        partition.apply(decided, 10**9)
+        partition.apply(decided)
     assert sum(kinds.values()) == count
     return kinds
 
