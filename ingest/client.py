@@ -88,9 +88,9 @@ def connect(url: str, timeout_s: float = ANSWER_TIMEOUT_S) -> redis.Redis:
     try:
         with explained(url):
             found = _hello(client)
-            if found.get("mode") not in (None, "standalone"):
-                raise RedisUnreachable(f"Redis at {shown(url)} {_WRONG_MODE[found['mode']]}")
-            if found.get("role") not in (None, "master"):
+            if wrong := _WRONG_MODE.get(found.get("mode", "")):
+                raise RedisUnreachable(f"Redis at {shown(url)} {wrong}")
+            if found.get("role") in ("replica", "slave"):
                 raise ReadOnlyError(_primary(client))
     except RedisUnreachable:
         client.close()
@@ -206,7 +206,7 @@ def _no_contact(url: str, error: BaseException) -> str:
                 return f"does not answer (there is no such socket); {_START_ONE}"
             case ConnectionRefusedError():
                 return f"does not answer (connection refused); {_START_ONE}"
-            case PermissionError():
+            case PermissionError() if url.startswith("unix:"):
                 return "is another user's socket (permission denied); run as that user"
     if isinstance(error, redis.TimeoutError) and "onnecting" not in text:
         return "takes the connection and does not answer in time: it is frozen, or busy for long"

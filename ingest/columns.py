@@ -47,6 +47,7 @@ ALLOWED = (
 DECIMAL_DIGITS_MAX = 38
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
+_EPOCH_NAIVE = _EPOCH.replace(tzinfo=None)
 _INT64 = range(-(2**63), 2**63)
 _EXACTLY = Context(prec=DECIMAL_DIGITS_MAX, traps=[Inexact, InvalidOperation])
 
@@ -76,11 +77,12 @@ class Column:
     """A value as the log gives it back; the same object where it is that. Raises `Misfit`."""
     kind: type | None = None
     """Values of just this type that pass `test` are normal, unless Arrow refuses them."""
-    test: Callable[[Any], bool] | None = None
+    test: str = ""
+    """An expression in which {0} stands for the value; empty where all pass."""
     to_log: Callable[[Any], Any] = as_is
-    """From a normal value to what Arrow takes."""
+    """From a normal value to what `array_of` takes."""
     from_log: Callable[[Any], Any] = as_is
-    """From what Arrow gives to the value. Raises `LookupError` where there is no such value."""
+    """From what `values_of` gives to the value. Raises `LookupError` where it is none."""
     optional: bool = False
     """Whether None is normal."""
 
@@ -165,20 +167,21 @@ class Record:
         the other fields are looked at. A loop would take three times as long.
         """
         known: dict[str, Any] = {
-            "type": type, "cls": self.cls, "Misfit": Misfit, "checked": self.checked
+            "cls": self.cls, "checked": self.checked, "Misfit": Misfit, "UTC": UTC,
+            "isfinite": math.isfinite,
         }  # fmt: skip
         conditions, values = [], []
         for number, (name, column) in enumerate(self.columns.items()):
             field = f"value.{name}"
-            known[f"normal{number}"] = column.normal
-            condition = "False"
-            if column.kind is not None:
-                known[f"kind{number}"], known[f"test{number}"] = column.kind, column.test
-                condition = f"type({field}) is kind{number}"
-                condition += f" and test{number}({field})" if column.test else ""
-                condition = f"({field} is None or {condition})" if column.optional else condition
-            conditions.append(condition)
-            values.append(f"{name}={field} if {condition} else normal{number}({field})")
+            known[f"kind{number}"], known[f"normal{number}"] = column.kind, column.normal
+            condition = f"type({field}) is kind{number}"
+            if column.test:
+                condition += f" and {column.test.format(field)}"
+            if column.optional:
+                condition = f"({field} is None or {condition})"
+            conditions.append(condition if column.kind else "False")
+            given = f"{field} if {conditions[-1]} else normal{number}({field})"
+            values.append(f"{name}={given}" if self._by_name else given)
         source = f"""
 def normal(value):
     if {" and ".join(conditions) or "True"}:
@@ -326,7 +329,8 @@ def _aware(value: Any) -> datetime:
     if value.tzinfo is UTC:
         return _plain_datetime(value)
     try:
-        return _plain_datetime(_EPOCH + (value - _EPOCH))  # astimezone would ask its zone twice
+        utc = _EPOCH + (value - _EPOCH)  # astimezone would ask the zone twice
+        return utc if type(utc) is datetime else _plain_datetime(utc)
     except TypeError:
         raise Misfit(
             "a datetime without an offset; give it one, or annotate NaiveDatetime"
@@ -386,10 +390,6 @@ def _microseconds(value: timedelta) -> int:
     return (value.days * 86_400 + value.seconds) * 1_000_000 + value.microseconds
 
 
-def _since_epoch(value: datetime) -> int:
-    return _microseconds(value - _EPOCH)
-
-
 def _utc(found: int | datetime) -> datetime:
     """From what Arrow gives: a column of times is read as integers, which takes a tenth as long."""
     if isinstance(found, int):
@@ -402,22 +402,28 @@ def _unzoned(found: int | datetime) -> datetime:
 
 
 _DATETIME = Column(
-    TIME, _aware, datetime, lambda v: v.tzinfo is UTC and not v.fold, _since_epoch, _utc
+    TIME,
+    _aware,
+    datetime,
+    "{0}.tzinfo is UTC and not {0}.fold",
+    lambda value: value - _EPOCH,
+    _utc,
 )
+_NAIVE = "{0}.tzinfo is None and not {0}.fold"
 
 _PLAIN: dict[Any, Column] = {
     str: Column(pa.string(), _str, str),
     int: Column(pa.int64(), _int, int),
-    float: Column(pa.float64(), _finite, float, math.isfinite),
+    float: Column(pa.float64(), _finite, float, "isfinite({0})"),
     bool: Column(pa.bool_(), _bool, bool),
     bytes: Column(pa.binary(), _bytes, bytes),
     datetime: _DATETIME,
     AwareDatetime: _DATETIME,
     NaiveDatetime: Column(
-        TIME, _naive, datetime, lambda v: v.tzinfo is None and not v.fold, from_log=_unzoned
+        TIME, _naive, datetime, _NAIVE, lambda value: value - _EPOCH_NAIVE, _unzoned
     ),
     date: Column(pa.date32(), _date, date),
-    time: Column(pa.time64("us"), _time, time, lambda v: v.tzinfo is None and not v.fold),
+    time: Column(pa.time64("us"), _time, time, _NAIVE),
     timedelta: Column(
         pa.int64(),
         _timedelta,
@@ -475,7 +481,43 @@ def _enum(cls: type[Enum]) -> Column:
         except ValueError:
             raise Misfit(f"no value of {cls.__name__}") from None
 
-    return Column(arrow, normal, cls, None, stored.__getitem__, members.__getitem__)
+    return Column(arrow, normal, cls, "", stored.__getitem__, members.__getitem__)
+
+
+def array_of(values: Iterable[Any], arrow: pa.DataType) -> pa.Array:
+    """A column of what `Column.to_log` gives: times as durations since 1970.
+
+    Of datetimes Arrow would ask each for its offset, which takes ten times as long.
+    """
+    spans = _spans(arrow)
+    array = pa.array(values, spans)
+    return array if spans is arrow else array.view(arrow)
+
+
+@cache
+def _spans(arrow: pa.DataType) -> pa.DataType:
+    """A type with durations in place of timestamps; the same object where there are none."""
+    if arrow == TIME:
+        return pa.duration("us")
+    if pa.types.is_list(arrow):
+        inner = _spans(arrow.value_type)
+        return arrow if inner is arrow.value_type else pa.list_(pa.field("element", inner))
+    if pa.types.is_struct(arrow):
+        parts = [(field.name, _spans(field.type)) for field in arrow]
+        return (
+            arrow
+            if all(t is f.type for (_, t), f in zip(parts, arrow, strict=True))
+            else pa.struct(parts)
+        )
+    return arrow
+
+
+def values_of(array: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """What `Column.from_log` takes: of a column of times, microseconds since 1970."""
+    found: list[Any] = (
+        array.cast(TIME).cast(pa.int64()) if pa.types.is_timestamp(array.type) else array
+    ).to_pylist()
+    return found
 
 
 def _list(kind: type, inner: Column) -> Column:

@@ -160,7 +160,7 @@ def _first_reasons(error: ValidationError, several: bool) -> str:
     """What is wrong, field by field, in one line."""
     reasons = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False)[:3]:
-        field = ".".join(str(part) for part in problem["loc"][several:])  # after the type
+        field = ".".join(str(part) for part in problem["loc"][1 if several else 0 :])
         reasons.append(f"{field}: {problem['msg']}" if field else problem["msg"])
     return "; ".join(reasons)[:REASON_LENGTH_MAX]
 

@@ -177,7 +177,9 @@ def _either(title: str, about: str, kinds: dict[str, Schema], parts: dict[str, S
 def _commands(domain: Domain, at: str) -> tuple[dict[str, Schema], dict[str, Schema]]:
     """The commands' schemas by name, and of types that they have in common."""
     found, parts = models_json_schema(
-        [(command, "validation") for command in domain.commands], ref_template=f"{at}{{model}}"
+        [(command, "validation") for command in domain.commands],
+        ref_template=f"{at}{{model}}",
+        schema_generator=_AsSent,
     )
     defined = parts.get("$defs", {})
     commands = {}
@@ -196,6 +198,13 @@ def _commands(domain: Domain, at: str) -> tuple[dict[str, Schema], dict[str, Sch
             "properties": properties,
         }
     return commands, defined
+
+
+class _AsSent(GenerateJsonSchema):
+    def datetime_schema(self, schema: core_schema.DatetimeSchema) -> Schema:
+        if schema.get("tz_constraint") == "naive":  # which the format date-time does not allow
+            return {"type": "string", "description": "A date and time, without an offset."}
+        return super().datetime_schema(schema)
 
 
 class _AsColumns(GenerateJsonSchema):

@@ -7,28 +7,26 @@ a stream and is not in the log is still to be done, whatever its id.
 
 Two entries are the same if they have the same id and say the same. A stream's ids only grow, so a
 server that holds an entry has the same entries before it as any other that ever held it. Upon this
-rest the two steps of a partition's reader, which has read and committed all up to `last_id`:
+rest the steps of a partition's reader, which has read and committed all up to `last_id`:
 
 join    With each new connection, when all that was read is committed. Whatever stands at or below
         `last_id` is compared with the log. What the log has is removed, entry by entry. What it has
         not moves to the stream `behind`, in order, to ids just above `last_id`, and is read first;
         so the log's stream ids keep growing, and what was sent first is handled first. Before that,
         the stream's own ids are raised above those, so that none can be added below any more.
+read    Each answer, also one that finds nothing for a second, says with what the streams begin.
+        Where that is at or below `last_id` and was not just read, it was passed over: nothing of
+        the answer is handled, and the stream is joined anew.
 trim    After a batch is committed, and only if the stream still begins with the batch's first entry
         and holds its last one: then everything up to there is the batch, and goes. If not, this is
-        another stream than the one that was read: join it anew.
+        another stream than the one that was read: nothing goes, and it is joined anew.
 
-Each read, also one that finds nothing for a second, says with what the streams begin. Where that is
-at or below `last_id` and was not just read, it was passed over: nothing of the read is handled, and
-the stream is joined anew.
+An entry is compared and removed in one step, by a script on the server, so nothing comes between;
+a producer may add meanwhile what it likes. (A transaction cannot do it: the stream is never still
+enough to be watched, and a full Redis refuses transactions, also those that would make room.)
 
-What was seen has to hold when it is acted upon. `behind` exists always, and only joining writes to
-it, so it is what `Line` watches: if the data is emptied, rolled back or replaced in between, or
-another worker joins, the transaction does nothing; if the connection goes, there is none. The
-stream itself cannot be watched: with busy producers it would never be still.
-
-A kill between any two of these steps is a join: each transaction removes entries that the log has,
-or moves some from one stream to the other.
+A kill at any point is followed by a join: each step removes entries that the log has, or moves
+one from one stream to the other.
 """
 
 from __future__ import annotations
@@ -69,9 +67,47 @@ SEQUENCE_MAX = 2**64 - 1
 _FULL = "equal or smaller"
 """Redis' answer to an id that is not above the stream's last one."""
 
+_HOLDS = """
+local function holds(at)  -- whether the entry of that id has the fields that follow in ARGV
+  local entry, length = redis.call('XRANGE', KEYS[1], ARGV[at], ARGV[at])[1], tonumber(ARGV[at + 1])
+  if not entry or #entry[2] ~= length then return false end
+  for i = 1, length do
+    if entry[2][i] ~= ARGV[at + 1 + i] then return false end
+  end
+  return true
+end
+"""
+
+_TRIM = f"""{_HOLDS}
+local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+if not first or first[1] ~= ARGV[1] then return 0 end
+local at = 3
+while at <= #ARGV do
+  if not holds(at) then return 0 end
+  at = at + 2 + ARGV[at + 1]
+end
+redis.call('XTRIM', KEYS[1], 'MINID', '=', ARGV[2])
+return 1
+"""
+
+_SIFT = f"""{_HOLDS}
+local at = 1
+while at <= #ARGV do
+  local moved, length = ARGV[at], tonumber(ARGV[at + 2])
+  if not holds(at + 1) then return 0 end
+  if moved ~= '' then  -- Lua passes on so many values; an entry of more is hardly a command
+    local upto = at + 2 + math.min(length, 6000)
+    redis.call('XADD', KEYS[2], moved, unpack(ARGV, at + 3, upto))
+  end
+  redis.call('XDEL', KEYS[1], ARGV[at + 1])
+  at = at + 3 + length
+end
+return 1
+"""
+
 
 class Changed(redis.RedisError):
-    """The data under a connection is not what it was: the stream has to be joined anew."""
+    """The stream is not the one that was read: it has to be joined anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +129,17 @@ class Joined:
 
 
 class Line:
-    """One connection, and a key on it that is watched between a look and an act.
+    """A connection on which commands are sent at once, and their answers handed on as they come.
 
-    Commands are sent at once; `receive` hands each one's answers to whoever waits for them.
+    All methods raise what redis-py does while Redis is away.
     """
 
-    def __init__(self, connection: Any, guard: str) -> None:
+    def __init__(self, connection: Any) -> None:
         self.connection = connection
-        self._guard = guard
         self._expected: deque[tuple[int, float, Callable[[list[Any]], None]]] = deque()
 
     def send(self, commands: Sequence[Words], then: Callable[[list[Any]], None]) -> None:
-        """`then` is called with the answers; an error is an answer.
-
-        Raises what redis-py does while Redis is away, as all methods do.
-        """
+        """`then` is called with the answers, by `receive`; an error is an answer."""
         self.connection.send_packed_command(self.connection.pack_commands(commands))
         self._expected.append((len(commands), time.monotonic(), then))
 
@@ -117,14 +149,14 @@ class Line:
         return bool(self._expected)
 
     def receive(self, *, wait: bool = False) -> None:
-        """Hand over the answers that are there, or all. Raises what that raises."""
+        """Hand on the answers that are there, or all. Raises what those raise that take them."""
         while self._expected:
-            count, sent_at, then = self._expected[0]
-            if not wait and count and not self.connection.can_read():
+            length, sent_at, then = self._expected[0]
+            if not wait and length and not self.connection.can_read():
                 if time.monotonic() > sent_at + ANSWER_S:
-                    raise redis.TimeoutError(f"no answer for {time.monotonic() - sent_at:.0f} s")
+                    raise redis.TimeoutError(f"no answer for {ANSWER_S:g} s")
                 return
-            answers = [self._answer() for _ in range(count)]
+            answers = [self._answer() for _ in range(length)]
             self._expected.popleft()
             then(answers)
 
@@ -134,84 +166,50 @@ class Line:
         except ResponseError as error:
             return error
 
-    def ask(self, *commands: Words) -> list[Any]:
-        """The answers. Raises the first error among them."""
+    def ask(self, *commands: Words, but: str | None = None) -> list[Any]:
+        """The answers, None for an error that says `but`. Raises the first other error."""
         answers: list[Any] = []
         self.send(commands, answers.extend)
         self.receive(wait=True)
-        return checked(answers)
-
-    def look(self, *commands: Words, then: Callable[[list[Any]], None]) -> None:
-        """`then` is called with the answers, None where there is no such key; it may `act`.
-
-        `receive` raises the first other error, or `Changed`.
-        """
-
-        def seen(answers: list[Any]) -> None:
-            _, exists, *shown = checked(answers, but="no such key")
-            if not exists:
-                raise Changed(f"{self._guard} is gone")
-            then(shown)
-
-        self.send((("WATCH", self._guard), ("EXISTS", self._guard), *commands), seen)
-
-    def seen(self, *commands: Words) -> list[Any]:
-        """What a look shows."""
-        answers: list[Any] = []
-        self.look(*commands, then=answers.extend)
-        self.receive(wait=True)
-        return answers
-
-    def act(
-        self,
-        *commands: Words,
-        but: str | None = None,
-        then: Callable[[], None] | None = None,
-    ) -> None:
-        """Do all of the commands, if what the last look saw still holds; else raise `Changed`.
-
-        Raises an error of theirs, but those that say so. With `then`, it is `receive` that raises.
-        """
-
-        def acted(answers: list[Any]) -> None:
-            done = checked(answers)[-1]
-            if done is None:
-                raise Changed("it was emptied, rolled back or replaced")
-            checked(done, but=but)
-            if then is not None:
-                then()
-
-        self.send((("MULTI",), *commands, ("EXEC",)), acted)
-        if then is None:
-            self.receive(wait=True)
+        return checked(answers, but)
 
 
 def checked(answers: Sequence[Any], but: str | None = None) -> list[Any]:
-    """The answers, None for an error that says `but`. Raises the first other one."""
+    """The answers, None for an error that says `but`. Raises the first other error."""
     for answer in answers:
         if isinstance(answer, ResponseError) and (but is None or but not in str(answer)):
             raise answer
     return [None if isinstance(answer, ResponseError) else answer for answer in answers]
 
 
+def _script(text: str, keys: Sequence[str], arguments: Sequence[Any]) -> Words:
+    return "EVAL", text, len(keys), *keys, *arguments
+
+
+def _acted(stream: str, answer: Any) -> None:
+    """Raises an error that a script answered, and `Changed` where it found something else."""
+    if checked([answer]) != [1]:
+        raise Changed(f"{stream} is not the one that was read")
+
+
 def join(line: Line, stream: str, behind: str, last_id: str, compare: Compare) -> Joined:
     """Make of a stream one that holds above `last_id`, or in `behind`, what is still to be done.
 
-    Everything up to `last_id` that was read must be in the log; `line` watches `behind`.
+    Everything up to `last_id` that was read must be in the log.
     """
     # A replica refuses any write, and its entries are another server's to keep.
-    exists, _ = line.ask(("EXISTS", behind), ("XTRIM", behind, "MINID", "=", "0"))
-    if not exists:
-        line.ask(("XADD", behind, "MAXLEN", "0", "0-1", "made", ""))
-    infos = line.seen(("XINFO", "STREAM", stream), ("XINFO", "STREAM", behind))
-    ended, filled_to = _last_generated_id(infos[0]), _last_generated_id(infos[1])
+    line.ask(("XTRIM", behind, "MINID", "=", "0"))
+    infos = line.ask(("XINFO", "STREAM", stream), ("XINFO", "STREAM", behind), but="no such key")
+    ended, filled_to = map(_last_generated_id, infos)
     went_back = as_numbers(ended) < as_numbers(last_id)
-    mend = _Mend(line, behind, compare, last_id, max(last_id, filled_to, key=as_numbers))
-    moved_before = infos[1] is not None and infos[1][infos[1].index(b"length") + 1] > 0
-    if went_back or moved_before:
-        mend.raise_ids(stream)
+    mend = _Mend(line, stream, behind, compare, last_id, max(last_id, filled_to, key=as_numbers))
+    if went_back:
+        mend.raise_ids()
     mend.sift(behind, last_id)
-    mend.sift(stream, mend.ceiling if moved_before else last_id)
+    (left,) = line.ask(("XLEN", behind))
+    if left:
+        mend.raise_ids()
+    mend.sift(stream, mend.ceiling if left else last_id)
     (left,) = line.ask(("XLEN", behind))
     return Joined(left > 0, _told(stream, ended, last_id, went_back, mend.passed_over))
 
@@ -234,9 +232,10 @@ class _Mend:
     """One join's work on the entries below the log's last id."""
 
     def __init__(
-        self, line: Line, behind: str, compare: Compare, last_id: str, taken_to: str
+        self, line: Line, stream: str, behind: str, compare: Compare, last_id: str, taken_to: str
     ) -> None:
         self._line = line
+        self._stream = stream
         self._behind = behind
         self._compare = compare
         self._last = as_numbers(last_id)
@@ -244,64 +243,67 @@ class _Mend:
         self._free = (f"{milliseconds}-{n}" for n in count(sequence))
         self.ceiling = f"{milliseconds}-{SEQUENCE_MAX}"
         """Above all ids that moved entries are given; no server gives it out by itself."""
+        self._raised = False
         self.passed_over = 0
 
-    def raise_ids(self, stream: str) -> None:
+    def raise_ids(self) -> None:
         """Let the stream's ids go on above the `ceiling`: what stands below it is then all."""
-        raised = ("XADD", stream, self.ceiling, "raised", ""), ("XDEL", stream, self.ceiling)
+        if self._raised:
+            return
+        raised = ("XADD", self._stream, self.ceiling, "raised", "")
+        lowered = ("XDEL", self._stream, self.ceiling)
         crash.point("rejoin.to_raise")
-        self._line.act(*raised, but=_FULL)
+        *_, done = self._line.ask(("MULTI",), raised, lowered, ("EXEC",))
         crash.point("rejoin.raised")
+        checked(done, but=_FULL)
+        self._raised = True
 
     def sift(self, stream: str, until: str) -> None:
         """Of a stream's entries up to an id, remove those that the log has and move the others."""
         while True:
-            (found,) = self._line.seen(("XRANGE", stream, "-", until, "COUNT", PAGE))
+            (found,) = self._line.ask(("XRANGE", stream, "-", until, "COUNT", PAGE))
             if not found:
                 return
             standing = self._compare([entry_of(*entry) for entry in found])
-            if stream != self._behind and until != self.ceiling and {*standing} != {"committed"}:
-                # What follows in the same millisecond moves as well, so as not to be overtaken.
-                self.raise_ids(stream)
-                until = self.ceiling
-                continue
-            moves = []
+            if stream == self._stream and {*standing} != {"committed"}:
+                until = self.ceiling  # the rest of its millisecond too, so as not to be overtaken
+                self.raise_ids()
+            arguments: list[Any] = []
             for (stream_id, fields), of in zip(found, standing, strict=True):
-                if of != "committed":
-                    moves.append(("XADD", self._behind, next(self._free), *fields))
+                moved_to = "" if of == "committed" else next(self._free)
+                arguments += (moved_to, stream_id, len(fields), *fields)
                 below = as_numbers(stream_id.decode()) <= self._last
                 self.passed_over += of == "new" and below
             crash.point("rejoin.to_send")
-            self._line.act(*moves, ("XDEL", stream, *(stream_id for stream_id, _ in found)))
+            answer = self._line.ask(_script(_SIFT, (stream, self._behind), arguments))
             crash.point("rejoin.sent")
+            _acted(stream, *answer)
 
 
 def trim(line: Line, batches: Sequence[Read], then: Callable[[], None]) -> None:
     """Let go of batches of one stream, one after another in it, that the log has; then call `then`.
 
-    `Line.receive` raises `Changed` where the stream is not the one that was read; nothing goes.
+    `line.receive` raises `Changed`, and nothing goes, where the stream is another.
     """
     stream = batches[0].stream
+    arguments: list[Any] = [batches[0].first_id, next_id(batches[-1].last_id.decode())]
+    for batch in batches:
+        arguments += (batch.last_id, len(batch.last_fields), *batch.last_fields)
 
-    def let_go(seen: list[Any]) -> None:
-        begins, *ends = seen
-        whole = begins and begins[0][0] == batches[0].first_id
-        if not whole or ends != [[[batch.last_id, batch.last_fields]] for batch in batches]:
-            raise Changed(f"{stream} is not the one that was read")
-        after = next_id(batches[-1].last_id.decode())
-        crash.point("trim.to_send")
-        line.act(("XTRIM", stream, "MINID", "=", after), then=then)
-        crash.point("trim.sent")
+    def trimmed(answers: list[Any]) -> None:
+        _acted(stream, *answers)
+        then()
 
-    lasts = [("XRANGE", stream, batch.last_id, batch.last_id) for batch in batches]
-    line.look(("XRANGE", stream, "-", "+", "COUNT", 1), *lasts, then=let_go)
+    crash.point("trim.to_send")
+    line.send([_script(_TRIM, (stream,), arguments)], trimmed)
+    crash.point("trim.sent")
 
 
 def waiting(client: redis.Redis, stream: str, behind: str, last_id: str, compare: Compare) -> int:
     """How many entries the log has not committed yet. Raises what redis-py does."""
     connection = client.connection_pool.get_connection()
     try:
-        line, entries = Line(connection, behind), 0
+        line, entries = Line(connection), 0
         for key in (behind, stream):
             length, found = line.ask(("XLEN", key), ("XRANGE", key, "-", last_id))
             standing = compare([entry_of(*entry) for entry in found]) if found else []

@@ -14,7 +14,7 @@ import redis
 from redis.exceptions import ResponseError, TimeoutError
 
 from ingest import crash
-from ingest.errors import RedisUnreachable
+from ingest.client import is_mistake, unreachable
 from ingest.joining import ANSWER_S, Changed, Compare, Line, Read, as_numbers, join, trim
 from ingest.outcome import Outcome
 from ingest.streams import (
@@ -28,7 +28,6 @@ from ingest.streams import (
     entry_of,
     halted_key,
     partitions_key,
-    refused,
     repairs_key,
 )
 
@@ -68,6 +67,7 @@ class StreamReader:
         compare: Compare,
     ) -> None:
         """The log has all up to `last_id`; `compare` says what else it has of some entries."""
+        self._url = url
         self._domain = domain
         self._partition = partition
         self._partitions = partitions
@@ -195,7 +195,7 @@ class StreamReader:
             return True
         if self._handed_out:
             return False
-        line = self._line = Line(self._pool.get_connection(), self._behind)
+        line = self._line = Line(self._pool.get_connection())
         (partitions,) = line.ask(("GET", partitions_key(self._domain)))
         line.send([("HDEL", halted_key(self._domain), self._partition)], lambda _: None)
         if partitions != b"%d" % self._partitions:
@@ -272,11 +272,8 @@ class StreamReader:
         if isinstance(error, Changed):
             logger.info("%s: joined anew: %s", self._stream, error)
             self._ask_at = time.monotonic() + RETRY_FIRST_S
-        elif refused(error):
-            raise RedisUnreachable(
-                f"{self._stream}: Redis refuses what the pipeline needs ({error});"
-                " nothing is lost: allow it, and start again"
-            ) from None
+        elif is_mistake(error) or str(error).startswith("WRONGTYPE"):
+            raise unreachable(self._url, error) from None
         else:
             self._backoff.failed(error)
 

@@ -21,12 +21,9 @@ from typing import TypeAlias
 
 import redis
 from redis.exceptions import (
-    AskError,
     BusyLoadingError,
-    ClusterCrossSlotError,
     ClusterDownError,
     ConnectionError,
-    NoPermissionError,
     ReadOnlyError,
     TimeoutError,
     TryAgainError,
@@ -80,12 +77,6 @@ def tell_halted(url: str, domain: str, partition: int, reason: str) -> None:
     """For `foldlog status`, from any host. Where Redis is away, only the log line says it."""
     with suppress(redis.RedisError), open_client(url) as client:
         client.hset(halted_key(domain), str(partition), reason)
-
-
-def refused(error: redis.RedisError) -> bool:
-    """Whether trying again is of no use: a right is missing, a key is something else."""
-    mistakes = (NoPermissionError, AskError, ClusterCrossSlotError)
-    return isinstance(error, mistakes) or str(error).startswith(("WRONGTYPE", "unknown command"))
 
 
 class Backoff:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.columns import Misfit, as_is, record_of
+from ingest.columns import TIME, Misfit, array_of, as_is, record_of
 from ingest.command import (
     PAYLOAD_KEPT_BYTES_MAX,
     REASON_LENGTH_MAX,
@@ -46,7 +46,6 @@ EVENT_TYPE_OF_OUTCOME: dict[Kind, str] = {
 """The log's own event types, for a command that caused no event of the domain."""
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
-_TIME = pa.timestamp("us")
 
 _DOES_NOT_FIT = (pa.ArrowException, OverflowError, TypeError, UnicodeError)
 """What Arrow raises for a value that its column cannot hold."""
@@ -98,9 +97,15 @@ class FoldedRows:
 
     def table(self, aggregates: dict[str, Aggregate]) -> pa.Table:
         """Raises `DomainFailed` where a state has no row, and what Arrow does for its values."""
-        shown = [
-            self._shown(aggregate_id, state) for aggregate_id, (state, _) in aggregates.items()
-        ]
+        row, normal = self._domain.row, self._record.normal
+        shown: list[Any] = []
+        try:
+            for state, _ in aggregates.values():
+                shown.append(normal(row(state)))
+        except Exception as error:
+            aggregate_id = [*aggregates][len(shown)]
+            what = f"the row of {self._domain.id_field} {aggregate_id}"
+            raise failed(what, error) from error
         columns = [
             list(aggregates),
             [version for _, version in aggregates.values()],
@@ -115,13 +120,6 @@ class FoldedRows:
     def check(self, state: Any) -> None:
         """Raises `Misfit` where a value of the row has no column, and whatever `row` raises."""
         self._record.checked(self._domain.row(state))
-
-    def _shown(self, aggregate_id: str, state: Any) -> Any:
-        try:
-            return self._record.normal(self._domain.row(state))
-        except Exception as error:
-            what = f"the row of {self._domain.id_field} {aggregate_id}"
-            raise failed(what, error) from error
 
 
 Row: TypeAlias = tuple[
@@ -336,10 +334,8 @@ class Fold:
             stream_ids, types, ids, versions, command_ids, correlations, causations,
             recorded, occurred, events, reasons, payloads,
         ) = zip(*rows, strict=True) if rows else [()] * 12  # fmt: skip
-        recorded_at = pa.array(recorded, pa.int64()).cast(_TIME)
-        # By way of durations: Arrow asks each datetime for its offset, which takes 3 µs.
-        since_epoch = [None if time is None else time - _EPOCH for time in occurred]
-        said = pa.array(since_epoch, pa.duration("us")).cast(pa.int64()).cast(_TIME)
+        recorded_at = pa.array(recorded, pa.int64()).cast(TIME)
+        said = array_of([None if time is None else time - _EPOCH for time in occurred], TIME)
         columns = [
             [partition.number] * count,
             range(partition.next_position, partition.next_position + count),
@@ -388,7 +384,7 @@ def failed(what: str, error: Exception, stream_id: str | None = None) -> DomainF
 
 def _table(columns: Iterable[Any], schema: pa.Schema) -> pa.Table:
     arrays = [
-        column if isinstance(column, pa.Array) else pa.array(column, field.type)
+        column if isinstance(column, pa.Array) else array_of(column, field.type)
         for column, field in zip(columns, schema, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=schema)

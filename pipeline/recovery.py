@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.columns import TIME, Column, as_is, record_of
+from ingest.columns import Column, as_is, record_of, values_of
 from ingest.domain import Domain
 from ingest.errors import FoldlogError, LogMismatch
 from ingest.joining import Compare, Standing, as_numbers
@@ -101,9 +101,7 @@ class Decoder:
 
 def _values(found: pa.ChunkedArray, column: Column, where: str) -> list[Any]:
     """The values of the event field `where`."""
-    if pa.types.is_timestamp(found.type):
-        found = found.cast(TIME).cast(pa.int64())
-    values: list[Any] = found.to_pylist()
+    values = values_of(found)
     if column.from_log is as_is:
         return values
     try:

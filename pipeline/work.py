@@ -137,6 +137,7 @@ class Worker:
                 self._snapshots.open(number), self._snapshots.reached,
             )  # fmt: skip
         except DomainFailed as error:
+            self._snapshots.drop(number)
             self._tell_halted(number, error)
             return
         self._owned[number] = owned

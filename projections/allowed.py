@@ -80,7 +80,9 @@ def _clause_beyond(tree: Node) -> str | None:
     if tree["cte_map"]["map"]:
         return "WITH"
     for modifier in tree["modifiers"]:
-        return "OFFSET" if modifier.get("limit", 0) is None else _MODIFIERS[modifier["type"]]
+        if modifier.get("limit", 0) is None:
+            return "OFFSET"
+        return _MODIFIERS.get(modifier["type"], str(modifier["type"]))
     if tree["sample"]:
         return "SAMPLE"
     return "QUALIFY" if tree["qualify"] else None
@@ -99,7 +101,7 @@ def _check_source(select: Select, source: Node) -> None:
     ):
         raise invalid(
             select,
-            source if "query_location" in source else "FROM",
+            source,
             f"a read model reads FROM {', '.join(RELATIONS[:-1])} or {RELATIONS[-1]},"
             " or from other read models, each by its name",
         )

@@ -55,10 +55,6 @@ class Names:
         """Whether a resolved expression is a column of the relation, or a field in one."""
         return node["class"] == "COLUMN_REF" and node["column_names"][0].lower() in self._columns
 
-    def is_plain_column(self, node: Node) -> bool:
-        """Whether a name, as it is written, is a column of the relation."""
-        return node["class"] == "COLUMN_REF" and self._own(node["column_names"]) is not None
-
     def _resolved(
         self, node: Node, outputs: Mapping[str, Node], parameters: frozenset[str]
     ) -> Node:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -197,7 +198,7 @@ def sql_type(column: pa.DataType) -> str:
 
 
 def literal(value: Any, column: pa.DataType) -> str:
-    """SQL for a value of a column, as Arrow takes it."""
+    """SQL for a value of a column, as `ingest.columns.array_of` takes it."""
     if value is None:
         sql = "NULL"
     elif pa.types.is_list(column):
@@ -207,8 +208,8 @@ def literal(value: Any, column: pa.DataType) -> str:
         sql = f"{{{', '.join(parts)}}}"
     elif pa.types.is_binary(column):
         sql = f"unhex({quoted(value.hex())})"
-    elif pa.types.is_timestamp(column) and isinstance(value, int):
-        sql = f"make_timestamp({value})"
+    elif pa.types.is_timestamp(column):
+        sql = quoted(str(datetime(1970, 1, 1) + value))
     else:
         sql = quoted(f"{value:f}" if isinstance(value, Decimal) else str(value))
     return f"CAST({sql} AS {sql_type(column)})"

@@ -130,7 +130,7 @@ class _Compiler:
         batch = {
             **self._from(self._source, selected),
             "where_clause": where and self._names.columns_first(where, outputs),
-            "group_expressions": list(keys.values()),
+            "group_expressions": [self._syntax.expression(str(i + 1)) for i in range(len(keys))],
             "group_sets": [list(range(len(keys)))],
         }
         view = self._from(self._table, zip(shown, self._shown, strict=True))

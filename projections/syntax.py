@@ -159,12 +159,12 @@ def arguments(call: Node) -> list[Node]:
 
 
 def name_of(node: Node) -> str:
-    """What the user calls an expression: a function's or a column's name, or the kind it is of."""
-    if node["class"] in ("FUNCTION", "WINDOW"):
+    """What the user calls a part: a function's or a column's name, or the kind it is of."""
+    if node.get("class") in ("FUNCTION", "WINDOW"):
         return str(node["function_name"])
-    if node["class"] == "COLUMN_REF":
+    if node.get("class") == "COLUMN_REF":
         return ".".join(node["column_names"])
-    return str(node["class"])
+    return str(node.get("class", "FROM"))
 
 
 def invalid(model: Select | View, at: Node | int | str, reason: str) -> ReadModelInvalid:

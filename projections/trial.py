@@ -38,6 +38,9 @@ TEXTS = (
 )
 """Values for text; the later ones are for a SELECT that casts it to something."""
 
+OF_THE_DATA = (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.InvalidInputException)
+"""What a SELECT may do wrong with these rows, and right with those of the domain."""
+
 
 class Trial:
     """A place to try SELECTs of a domain with this log and these event types. Close it."""
@@ -45,11 +48,12 @@ class Trial:
     def __init__(self, schema: pa.Schema, event_types: Sequence[str]) -> None:
         self._schema = schema
         self._event_types = [*event_types, *OUTCOME_TYPES]
-        self.known = session()
-        self.known.execute("SET threads = 1")  # there is too little to share
         self._texts: Sequence[str | None] = ()
+        self.known = session()
         """A connection in which the relations exist."""
-        self.known.execute(f"CREATE TABLE rows AS {empty_rows(schema)}; CREATE SCHEMA live")
+        self.known.execute("SET threads = 1")  # there is too little to share
+        self.known.execute("CREATE SCHEMA live; CREATE SCHEMA trial")
+        self.known.execute(f"CREATE TABLE trial.rows AS {empty_rows(schema)}")
         self._show("false")
         for name, sql in definitions(schema).items():
             self.known.execute(f"CREATE VIEW {name} AS {sql}")
@@ -68,13 +72,12 @@ class Trial:
         try:
             self._show("false")
             self.known.execute(f"CREATE TABLE {table} AS {live.batch}")
-            self.known.execute(f"CREATE OR REPLACE TEMP TABLE found AS {live.view}")
+            shown, said = (
+                [tuple(row[:2]) for row in self.known.execute(f"DESCRIBE {relation}").fetchall()]
+                for relation in (live.view, named(select.name))
+            )
         except duckdb.Error as error:
             raise _refused(select, one_line(error)) from None
-        shown, said = (
-            [tuple(row[:2]) for row in self.known.execute(f"DESCRIBE {relation}").fetchall()]
-            for relation in ("found", named(select.name))
-        )
         if shown != said:
             raise _refused(select, f"its columns would be {shown}, not {said}")
         for texts in TEXTS:
@@ -87,20 +90,23 @@ class Trial:
         self._show("true")
         plain = _settled(Syntax(self.known), select) or f"FROM {named(select.name)}"
         try:
-            self.known.execute(f"CREATE OR REPLACE TEMP TABLE expected AS {plain}")
-        except duckdb.Error:
+            self.known.execute(f"CREATE OR REPLACE TABLE trial.expected AS {plain}")
+        except OF_THE_DATA:
             return False
+        except duckdb.Error as error:
+            raise _refused(select, one_line(error)) from None
         try:
             self.known.execute(f"DELETE FROM {table}")
             for batch in BATCHES:
                 self._merge(live, table, f"position // {ROWS // len(BATCHES)} = {batch}")
-            self.known.execute(f"CREATE OR REPLACE TEMP TABLE found AS {live.view}")
+            self.known.execute(f"CREATE OR REPLACE TABLE trial.found AS {live.view}")
         except duckdb.Error as error:
             raise _refused(select, one_line(error)) from None
-        if self._differ("FROM found", "FROM expected") and not self._adds_floats(live, table):
+        differ = self._differ("FROM trial.found", "FROM trial.expected")
+        if differ and not self._adds_floats(live, table):
             raise _refused(select, "its rows would not be those of the SELECT over all events")
         self.known.execute("SET TimeZone = 'Asia/Tokyo'")
-        elsewhere = self._differ("FROM found", live.view)
+        elsewhere = self._differ("FROM trial.found", live.view)
         self.known.execute("SET TimeZone = 'UTC'")
         if elsewhere:
             raise _refused(
@@ -110,12 +116,12 @@ class Trial:
 
     def _show(self, condition: str) -> None:
         """Let the log have the rows that meet this."""
-        self.known.execute(f"CREATE OR REPLACE VIEW log AS FROM rows WHERE {condition}")
+        self.known.execute(f"CREATE OR REPLACE VIEW log AS FROM trial.rows WHERE {condition}")
 
     def _merge(self, live: LiveSelect, table: str, condition: str) -> None:
         self._show(condition)
-        self.known.execute(f"CREATE OR REPLACE TEMP TABLE batch AS {live.batch}")
-        self.known.execute(live.merge(table, "batch"))
+        self.known.execute(f"CREATE OR REPLACE TABLE trial.batch AS {live.batch}")
+        self.known.execute(live.merge(table, "trial.batch"))
 
     def _differ(self, ours: str, theirs: str) -> bool:
         (found,) = self.known.execute(
@@ -145,7 +151,7 @@ class Trial:
             }
         )
         self.known.register("made", made)
-        self.known.execute("DELETE FROM rows; INSERT INTO rows FROM made")
+        self.known.execute("DELETE FROM trial.rows; INSERT INTO trial.rows FROM made")
         self.known.unregister("made")
 
     def _column(self, field: pa.Field, number: int, texts: Sequence[str | None]) -> list[Any]:

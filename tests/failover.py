@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import duckdb
 import redis
@@ -34,6 +34,8 @@ from pipeline.log import Log
 from pipeline.settings import Settings
 from tests.oracle import partition_of
 from tests.running import start, wait_for
+
+Older: TypeAlias = "Server | Path | None"
 
 PARTITIONS = 2
 PRODUCERS = 3
@@ -87,8 +89,67 @@ class Server:
             client.replicaof("NO", "ONE")
 
     def kill(self) -> None:
+        """End it at once, as if the power went; `start` goes on with what it has on disk."""
         self._process.kill()
         self._process.wait()
+
+
+class Redis:
+    """A Redis at an address that stays, whatever server answers there."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        """`arguments` go to each server."""
+        self._folder = folder
+        self._arguments = arguments
+        self._servers: list[Server] = []
+        self.address = folder / "address"
+        self.url = f"unix://{self.address}"
+        self.now = self._server()
+        self._answer()
+
+    def _server(self, copy: Path | None = None) -> Server:
+        server = Server(self._folder / f"server-{len(self._servers)}")
+        self._servers.append(server)
+        if copy is not None:
+            copy.rename(server.folder)
+        return server.start(*self._arguments)
+
+    def _answer(self) -> None:
+        beside = self.address.with_suffix(".new")
+        beside.symlink_to(self.now.socket)
+        beside.rename(self.address)
+
+    def older(self, change: str) -> Older:
+        """What a change that comes later will go back to."""
+        if change == "rolled back":
+            copy = self._folder / f"copy-{len(self._servers)}"
+            return Path(shutil.copytree(self.now.folder, copy, ignore=_sockets))
+        if change in ("replaced", "resynced"):
+            replica = self._server()
+            replica.copy_of(self.now)
+            return replica
+        return None
+
+    def change(self, change: str, older: Older) -> set[str]:
+        """Go back; see `CHANGES`. The commands that Redis then has; nobody may be adding any."""
+        kept: set[str] = set()
+        if change == "flushed":
+            with self.now.client() as client:
+                client.flushall()
+        elif change == "resynced":
+            assert isinstance(older, Server)
+            kept = held(older)
+            self.now.copy_of(older)
+        else:
+            self.now.kill()
+            self.now = older if isinstance(older, Server) else self._server(older)
+            kept = held(self.now)
+            self._answer()
+        return kept
+
+    def end(self) -> None:
+        for server in self._servers:
+            server.kill()
 
 
 @dataclass
@@ -193,87 +254,43 @@ class Case:
 class _Run:
     def __init__(self, case: Case, folder: Path) -> None:
         self._case = case
-        self._folder = folder
-        self._address = folder / "address"
+        self._redis = Redis(folder)
         self._settings = Settings(
-            data=folder / "data", redis_url=f"unix://{self._address}", export_interval_s=0
+            data=folder / "data", redis_url=self._redis.url, export_interval_s=0
         )
-        self._servers: list[Server] = []
         self._worker: subprocess.Popen[str] | None = None
 
     def run(self) -> list[str]:
         Log.create(self._settings.events, partitions=PARTITIONS, domain="cart")
-        now = self._server("first")
-        self._answers_at_the_address(now)
         self._start_worker()
-        with Producers(self._address) as producers:
+        with Producers(self._redis.address) as producers:
             wait_for(lambda: len(self._rows()) > 50, "the first commits")
             with producers.halted():
-                older = self._older(now)
+                older = self._redis.older(self._case.change)
             time.sleep(0.4)
             self._interrupt_worker()
             with producers.halted():
-                now = self._change(now, older)
+                kept = self._redis.change(self._case.change, older)
+                lost = {*producers.acknowledged} - kept
                 producers.forget()
                 producers.clock_ms = round(self._case.skew_s * 1000)
-                before, kept = {*producers.acknowledged}, _held(now)
             # Long enough for the clock to pass the log's last id, where it is little behind.
             time.sleep(0.3 + max(0.0, min(-self._case.skew_s, 0.6)))
             self._resume_worker()
             time.sleep(0.5)
-        with now.client() as client:
+        with self._redis.now.client() as client:
             wait_for(lambda: _length(client) == 0, "the worker to handle all that waits")
         assert self._worker is not None
         self._worker.send_signal(signal.SIGTERM)
         _, errors = self._worker.communicate()
         assert self._worker.returncode == 0, errors
-        return [*self._differences(producers.acknowledged, before - kept)]
+        return [*self._differences(producers.acknowledged, lost)]
 
     def end(self) -> None:
         if self._worker is not None:
             self._worker.kill()
             self._worker.wait()
-        for server in self._servers:
-            server.kill()
-
-    def _server(self, name: str, *arguments: str) -> Server:
-        server = Server(self._folder / name)
-        self._servers.append(server)
-        return server.start(*arguments)
-
-    def _answers_at_the_address(self, server: Server) -> None:
-        beside = self._address.with_suffix(".new")
-        beside.symlink_to(server.socket)
-        beside.rename(self._address)
-
-    def _older(self, now: Server) -> Server | Path | None:
-        """What Redis will go back to."""
-        if self._case.change == "rolled back":
-            return Path(shutil.copytree(now.folder, self._folder / "copy", ignore=_sockets))
-        if self._case.change in ("replaced", "resynced"):
-            replica = self._server("replica")
-            replica.copy_of(now)
-            return replica
-        return None
-
-    def _change(self, now: Server, older: Server | Path | None) -> Server:
-        """The server that answers from now on."""
-        if self._case.change == "flushed":
-            with now.client() as client:
-                client.flushall()
-            return now
-        if self._case.change == "resynced":
-            assert isinstance(older, Server)
-            now.copy_of(older)
-            return now
-        now.kill()
-        new = older if isinstance(older, Server) else None
-        if new is None:
-            if isinstance(older, Path):
-                older.rename(self._folder / "second")
-            new = self._server("second")
-        self._answers_at_the_address(new)
-        return new
+        self._redis.end()
 
     def _start_worker(self) -> None:
         self._worker = start("work", self._settings)
@@ -338,7 +355,7 @@ def _length(client: redis.Redis) -> int:
     return sum(int(client.xlen(stream)) for stream in _streams(client))
 
 
-def _held(server: Server) -> set[str]:
+def held(server: Server) -> set[str]:
     """The keys of all commands in a server's streams."""
     held = set()
     with server.client() as client:

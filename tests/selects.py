@@ -320,6 +320,8 @@ def selects(draw: Any, unfit: bool = True) -> Both:
     style = draw(st.sampled_from(["text", "text", "name", "number", "ALL", "mixed"]))
     if style == "ALL":
         groups = [same("ALL")]
+        if duckdb.__version__ < "2":
+            having = None  # an output's name there makes 1.5 group by what is in it as well
     else:
         groups = []
         for at, body in enumerate(seen):

@@ -13,7 +13,7 @@ from tests.chaos.run import chaos
 def test_twelve_kills_of_anything_lose_nothing_and_double_nothing(
     tmp_path: Path, workers: int
 ) -> None:
-    kills, outcomes, wrong = chaos(tmp_path, seed=20 + workers, kills=12, workers=workers)
+    kills, outcomes, _, wrong = chaos(tmp_path, seed=20 + workers, kills=12, workers=workers)
     assert sum(kills.values()) == 12
     assert outcomes > 0
     assert wrong == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +84,13 @@ UNREADABLE: list[Any] = [
 FORMATS = FormatChecker([])
 
 
-@FORMATS.checks("date-time", raises=ValueError)
+@FORMATS.checks("date-time", raises=(ValueError, OverflowError))
 def is_a_time(value: object) -> bool:
-    return not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is not None
+    """Also in UTC, where the years end at 9999."""
+    if not isinstance(value, str):
+        return True
+    moment = datetime.fromisoformat(value)
+    return moment.tzinfo is not None and moment.astimezone(UTC) is not None
 
 
 def validator(schema: dict[str, Any]) -> Validator:

@@ -47,8 +47,7 @@ POINTS = sorted(
 
 STEPS = re.compile(
     r"^(os\.(fsync|link|replace|rename|unlink|truncate)\(|shutil\.\w+\(|(durable\.)?fsync_folder\("
-    r"|file\.flush\(|pipe\.execute\(|(self\._)?line\.act\("
-    r"|self\._db\.execute\(.(COMMIT|CHECKPOINT)\b)"
+    r"|file\.flush\(|pipe\.execute\(|self\._db\.execute\(.(COMMIT|CHECKPOINT)\b)"
 )
 """Statements that leave something behind for the next start."""
 

@@ -160,8 +160,8 @@ def test_who_pays_again_after_a_hundred_thousand_others_has_paid_once(tmp_path: 
     till.stop()
     till.restart(from_snapshot=True)
     assert again() == before
-    settings = Settings(data=tmp_path)
-    assert compact(settings, till.log, kept_s=0).removed
+    settings = Settings(data=tmp_path, compact_grace_s=0)
+    assert compact(settings, till.log).removed
     assert again() == before
     till.stop()
     till.restart(from_snapshot=True)

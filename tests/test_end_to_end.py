@@ -139,6 +139,7 @@ def test_no_process_listens_on_any_port(tmp_path: Path, up: Callable[..., Up]) -
     pipeline = up(Settings(data=tmp_path / "data", workers=2))
     pipeline.ready().close()
     pipeline.settle()
+    wait_for(lambda: len(status(pipeline.settings).programs) == 3, "all programs")
     kinds = [c.status for p in pipeline.family() for c in p.net_connections("inet")]
     assert len(pipeline.family()) == 4
     assert psutil.CONN_LISTEN not in kinds

@@ -9,12 +9,12 @@ from tests.failover import Case
 CASES = [
     Case("emptied", "down", -0.5),
     Case("emptied", "paused", -10),
-    Case("rolled back", "running", -0.05),
     Case("rolled back", "down", 10),
-    Case("replaced", "running", -0.5),
+    Case("rolled back", "paused", -3),
+    Case("replaced", "running", -0.05),
     Case("replaced", "paused", -0.5),
     Case("flushed", "running", -0.5),
-    Case("resynced", "running", -0.5),
+    Case("resynced", "paused", -0.5),
 ]
 
 

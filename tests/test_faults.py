@@ -22,6 +22,7 @@ from ingest.source import Batch
 from ingest.streams import command_stream, partitions_key
 from pipeline.fold import Fold
 from pipeline.log import Log
+from pipeline.outcomes import A_DAY
 from pipeline.program import TOLD
 from pipeline.recovery import restore
 from pipeline.settings import Settings
@@ -155,7 +156,7 @@ def take_over(settings: Settings, log: Log, url: str) -> None:
     fold = Fold(domain, partitions=4, payload_bytes_max=settings.payload_bytes_max)
     with redis.Redis.from_url(url, protocol=2) as client:
         for number in range(4):
-            partition, last_id = restore(domain, log, number, settings.dedupe_window)
+            partition, last_id = restore(domain, log, number, A_DAY)
             found = client.xrange(command_stream("cart", number), f"({last_id}")
             entries = [(i, f[b"command"], []) for i, f in found]
             decided = fold.decide(partition, Batch(number, entries))

@@ -6,14 +6,10 @@ import json
 import shutil
 from collections.abc import Callable
 
-import pytest
-
-from ingest.errors import DomainFailed
-from ingest.source import Batch, CommandSource, Stop
 from pipeline.settings import Settings
 from pipeline.status import status
 from tests.oracle import partition_of
-from tests.running import Up, entry, foldlog, wait_for
+from tests.running import Up, foldlog, wait_for
 
 SECRET = "the text of a customer"
 IDS = [str(i) for i in range(40)]
@@ -91,45 +87,3 @@ def test_its_partition_waits_and_is_named_the_others_go_on_and_when_it_is_mended
     assert f"partition {HALTED} is halted: evolving partition {HALTED} from position" in why
     assert len(outcomes(settings)) == len(done) + len(IDS) - len(HERE)
     assert forgetful.stop() == 0
-
-
-class _Reader:
-    """Stands for a stream: hands out what it is given, once."""
-
-    def __init__(self, numbers: list[int]) -> None:
-        self._batches = [[entry(number, b"")] for number in numbers]
-        self.closed = False
-
-    def poll(self) -> list[object]:
-        return self._batches.pop(0) if self._batches else []
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def source(stop: Stop, readers: dict[int, _Reader]) -> CommandSource:
-    return CommandSource(len(readers), readers.__getitem__, stop)  # type: ignore[arg-type]
-
-
-def test_a_halted_partition_is_read_no_more_and_a_worker_with_no_other_ends() -> None:
-    stop, readers = Stop(), {0: _Reader([1, 2, 3]), 1: _Reader([4, 5, 6])}
-    part = source(stop, readers).build("commands", 0, 1)
-    assert part.next_batch() == [Batch(0, [])]
-    assert [b.partition for _ in range(2) for b in part.next_batch()] == [0, 1]
-    stop.halt(0, DomainFailed("a mistake"))
-    assert [b.partition for _ in range(2) for b in part.next_batch()] == [1, 1]
-    assert (readers[0].closed, readers[1].closed) == (True, False)
-    stop.halt(1, DomainFailed("another"))
-    with pytest.raises(StopIteration):
-        part.next_batch()
-    assert str(stop.error) == "a mistake"
-
-
-def test_beside_other_workers_it_stays_since_the_others_would_end_with_it() -> None:
-    stop, readers = Stop(), {0: _Reader([1]), 1: _Reader([])}
-    part = source(stop, readers).build("commands", 0, 2)
-    stop.halt(0, DomainFailed("a mistake"))
-    assert part.next_batch() == [Batch(0, [])], "for the sinks"
-    assert part.next_batch() == []
-    assert part.next_awake() is not None
-    assert stop.error is None

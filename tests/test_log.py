@@ -21,6 +21,7 @@ from ingest.cart import cart
 from ingest.errors import LogDamaged, LogMismatch, Superseded
 from pipeline.lock import alone
 from pipeline.log import COMPACTING, Log, Tail
+from pipeline.outcomes import A_DAY
 from pipeline.recovery import restore
 from tests.running import InProcess, entry
 
@@ -224,7 +225,7 @@ def test_what_a_killed_writer_has_linked_is_on_the_disk_before_anything_rests_on
 ) -> None:
     log = filled(tmp_path, [1, 1])
     seen = fsynced(monkeypatch, "listdir")
-    restore(cart, log, 0, 100)
+    restore(cart, log, 0, A_DAY)
     assert seen.index("partition=0") < seen.index("listdir partition=0")
     monkeypatch.undo()
     log.append_compacted(0, log.files(0))  # by a compaction that is killed after its link

@@ -174,7 +174,7 @@ def test_a_value_that_no_column_can_hold_is_a_rejection_and_spares_its_neighbour
     assert [r["event_type"] for r in rows] == ["Deposited", REJECTED, REJECTED, "Deposited"]
     assert [r["version"] for r in rows] == [1, None, None, 2]
     assert rows[1]["reason"].startswith("a value does not fit its column")
-    assert decided.states.to_pylist()[0]["balance"] == 12
+    assert [state.balance for state, _ in decided.changed.values()] == [12]
 
 
 def test_a_stream_id_from_the_far_future_is_recorded_at_the_end_of_time() -> None:

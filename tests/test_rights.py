@@ -10,12 +10,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from ingest.server import EmbeddedServer, socket_path
+from pipeline.log import READERS, Log
 from pipeline.settings import Settings
 from tests.running import DEADLINE_S, InProcess, Up, entry, foldlog
 from tests.shopping import shopping
@@ -177,6 +178,23 @@ def test_a_user_of_the_group_sees_that_a_pipeline_is_healthy_and_its_log_whole(
         assert "Permission denied" in stranger.stderr
     finally:
         server.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_what_another_user_reads_stays(reachable: Path) -> None:
+    log = Log.create(reachable / "events", partitions=1, domain="cart")
+    for path in (log.folder, log.folder / READERS):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    with ExitStack() as reads:
+        os.seteuid(NOBODY)
+        try:
+            reads.enter_context(log.reading())
+        finally:
+            os.seteuid(0)
+        with log.removing() as allowed:
+            assert not allowed
+    with log.removing() as allowed:
+        assert allowed
 
 
 def read_only(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -186,17 +186,20 @@ def test_whatever_is_cut_and_restarted_the_rows_are_those_of_the_select_over_all
 
 SHADOWED = [
     "SELECT lower(product_id) AS product_id, count(*) AS n FROM events GROUP BY product_id",
-    "SELECT upper(product_id) AS product_id, count(*) AS n FROM events GROUP BY ALL",
+    "SELECT left(event_type, 7) AS event_type, count(*) AS n FROM events GROUP BY event_type",
+    "SELECT left(event_type, 7) AS event_type, count(*) AS n FROM events GROUP BY ALL",
     "SELECT lower(event_type) AS event_type, count(*) AS n FROM events GROUP BY 1"
     " HAVING event_type LIKE 'p%'",
     "SELECT occurred_at::DATE AS occurred_at, count(*) AS n FROM events GROUP BY occurred_at",
+    "SELECT last_day(occurred_at) AS occurred_at, max(version) AS m FROM events"
+    " GROUP BY occurred_at, product_id",
     "SELECT product_id, sum(quantity) AS version, max(version) AS m FROM events GROUP BY product_id"
     " HAVING version > 5",
     "SELECT version, sum(quantity) AS quantity FROM events GROUP BY version, quantity"
     " HAVING quantity > 1",
     "SELECT product_id, count(*) AS n, max(quantity) AS c0 FROM events GROUP BY product_id"
     " HAVING c0 > 2",
-    "SELECT version % 2 AS k1, product_id AS k0, count(*) AS n FROM events GROUP BY ALL"
+    "SELECT version % 2 AS k1, product_id AS k0, count(*) AS n FROM events GROUP BY 1, 2"
     " HAVING k0 < 'n' AND k1 = 1",
     "SELECT e.product_id, max(e.version) AS v FROM events e GROUP BY e.product_id",
     "SELECT E.product_id AS p, count(*) AS n FROM events e GROUP BY product_id",
@@ -252,7 +255,7 @@ def test_a_name_stands_for_what_it_stands_for_in_duckdb(tmp_path: Path, sql: str
         ("SELECT product_id COLLATE NOCASE AS p FROM events GROUP BY ALL", "COLLATE"),
         ("SELECT sum(quantity ORDER BY version) AS s FROM events GROUP BY product_id", "sum"),
         ("SELECT max(product_id, 2) AS s FROM events GROUP BY product_id", "max"),
-        ("SELECT list_filter([version], lambda quantity: quantity > 1) AS l FROM events"
+        ("SELECT list_filter([version], lambda quantity, i: quantity > i) AS l FROM events"
          " GROUP BY ALL", "lambda's quantity"),
         ("SELECT product_id.upper() AS p FROM events GROUP BY ALL", "after a dot"),
         ("SELECT product_id, (max(occurred_at) AT TIME ZONE 'UTC')::DATE AS d FROM events"

@@ -31,8 +31,9 @@ from ingest.domain import Domain
 from ingest.errors import DomainFailed, DomainInvalid, LogMismatch, Rejected
 from ingest.schema import REJECTED, UNREADABLE
 from ingest.source import Batch
-from pipeline.fold import Fold, Partition
+from pipeline.fold import Fold, FoldedRows, Partition
 from pipeline.log import Log
+from pipeline.outcomes import A_DAY
 from pipeline.recovery import Refold, restore
 from projections.export import export
 from tests.domains.bank import bank
@@ -187,14 +188,15 @@ def ran(domain: Domain, sizes: list[int], restarts: list[bool]) -> Any:
     shown: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         log = Log.create(Path(folder), partitions=1, domain=domain.name)
-        partition, _ = restore(domain, log, 0, 100)
+        partition, _ = restore(domain, log, 0, A_DAY)
         for number, batch in enumerate(chunked(entries, sizes)):
             decided = fold.decide(partition, Batch(0, batch))
             log.append(0, decided.first, decided.rows)
-            partition.apply(decided, 100)
-            shown |= {row["aggregate_id"]: row for row in decided.states.to_pylist()}
+            partition.apply(decided)
+            made = FoldedRows(domain).table(decided.changed).to_pylist()
+            shown |= {row["aggregate_id"]: row for row in made}
             if restarts and restarts[number % len(restarts)]:
-                partition, _ = restore(domain, log, 0, 100)
+                partition, _ = restore(domain, log, 0, A_DAY)
         refolded = Refold(domain, log)({}, {0: partition.next_position}).to_pylist()
         assert repr({row["aggregate_id"]: row for row in refolded}) == repr(shown)
         states = {i: partition.aggregates.get(i) for i in "ab"}
@@ -306,7 +308,7 @@ def decide(domain: Domain, *commands: dict[str, Any], size: int = 100) -> list[d
     entries = [entry(i, command) for i, command in enumerate(commands)]
     for batch in chunked(entries, [size] * len(entries)):
         decided = fold.decide(partition, Batch(0, batch))
-        partition.apply(decided, 100)
+        partition.apply(decided)
         rows += decided.rows.to_pylist()
     return rows
 

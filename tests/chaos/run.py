@@ -4,8 +4,12 @@
 
 Producers send racing commands to shared carts and retry what was not acknowledged, with the same
 command ids. Meanwhile workers, the whole pipeline and Redis (AOF, `appendfsync always`) are killed
-with SIGKILL. Everything that decides when and what is drawn from the seed; the machine decides the
-rest.
+with SIGKILL; and Redis comes back emptied, from an older copy, or as a replica that was cut off,
+with a clock that is behind or ahead, while workers go on, are paused or dead. Everything that
+decides when and what is drawn from the seed; the machine decides the rest.
+
+What Redis acknowledged and then lost nobody can handle: a command may be without an outcome if no
+server that answered since has had it, and its producer has not sent it again.
 """
 
 from __future__ import annotations
@@ -17,24 +21,33 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import psutil
+import redis
 
 from ingest.errors import FoldlogError
 from ingest.producer import Producer
-from ingest.server import EmbeddedServer
 from pipeline.settings import Settings
 from tests import oracle
-from tests.running import Up, foldlog, read
+from tests.failover import Redis
+from tests.running import Up, foldlog, read, wait_for
+
+T = TypeVar("T")
 
 PRODUCERS = 3
 CARTS_OF_A_PRODUCER = 40
 SHARED_CARTS = 10
 SETTLE_S = 120
+PARTITIONS = 4
+FORGETS = ["emptied", "rolled back", "replaced"]
+SKEWS_S = [-10, -3, -1.5, -1, -0.7, -0.4, 0.05, 10]
+"""What the clock of a Redis that comes back is ahead by. It is worst where it passes the log's last
+id before the workers are back."""
 
 
 class Shopper(threading.Thread):
@@ -46,23 +59,38 @@ class Shopper(threading.Thread):
         self._random = random.Random(f"{seed}-{number}")
         self._url = url
         self.acknowledged: dict[str, dict[str, Any]] = {}
+        self.lost: set[str] = set()
+        """Of those, what Redis had lost before it was sent again."""
+        self.turn = threading.Lock()
+        """Held while something is sent, until it is remembered as acknowledged."""
+        self._sending: list[dict[str, Any]] = []
         self.stopping = threading.Event()
         self.error: BaseException | None = None
 
+    def attempt(self, send: Callable[[], T]) -> T:
+        with self.turn:
+            answer = send()
+            self.acknowledged |= {c["command_id"]: c for c in self._sending}
+            self.lost -= {c["command_id"] for c in self._sending}
+            return answer
+
     def run(self) -> None:
         try:
-            with Producer(self._url, retry_s=SETTLE_S) as producer:
+            with _Sender(self, self._url, retry_s=SETTLE_S) as producer:
                 sent = 0
                 while not self.stopping.is_set():
                     chunk = [self._command(sent + i) for i in range(self._random.randint(1, 60))]
-                    producer.send_many(chunk)
-                    self.acknowledged |= {c["command_id"]: c for c in chunk}
+                    self._send(producer, chunk)
                     if self._random.random() < 0.1:
-                        producer.send_many(self._random.sample(chunk, 1))
+                        self._send(producer, self._random.sample(chunk, 1))
                     sent += len(chunk)
                     time.sleep(self._random.random() * 0.03)
         except BaseException as error:
             self.error = error
+
+    def _send(self, producer: Producer, commands: list[dict[str, Any]]) -> None:
+        self._sending = commands
+        producer.send_many(commands)
 
     def _command(self, number: int) -> dict[str, Any]:
         rnd = self._random
@@ -82,17 +110,32 @@ class Shopper(threading.Thread):
         return command
 
 
+class _Sender(Producer):
+    """A producer each of whose attempts its shopper can hold up."""
+
+    def __init__(self, shopper: Shopper, url: str, *, retry_s: float) -> None:
+        self._shopper = shopper
+        super().__init__(url, retry_s=retry_s)
+
+    def _retry(self, attempt: Callable[[], T]) -> T:
+        return super()._retry(lambda: self._shopper.attempt(attempt))
+
+
 class Chaos:
     def __init__(self, data: Path, seed: int, workers: int) -> None:
         self._random = random.Random(seed)
-        self.server = EmbeddedServer(data / "own")
-        self.server.keep_running()
+        data.mkdir(parents=True, exist_ok=True)
+        self.redis = Redis(data, "--appendfsync", "always")
         self.settings = Settings(
-            data=data / "data", redis_url=self.server.url, workers=workers, batch_max=500
+            data=data / "data",
+            redis_url=self.redis.url,
+            workers=workers,
+            batch_max=500,
+            partitions=PARTITIONS,
         )
         self.pipeline = Up(self.settings)
         self.pipeline.ready().close()
-        self.shoppers = [Shopper(n, seed, self.server.url) for n in range(PRODUCERS)]
+        self.shoppers = [Shopper(n, seed, self.redis.url) for n in range(PRODUCERS)]
         self.kills: dict[str, int] = defaultdict(int)
 
     def run(self, kills: int) -> None:
@@ -101,7 +144,10 @@ class Chaos:
             shopper.start()
         while sum(self.kills.values()) < kills:
             time.sleep(self._random.random() * 1.5)
-            self._kill(self._random.choices(["worker", "pipeline", "redis"], [5, 2, 3])[0])
+            forgets = self._random.choice(FORGETS)
+            self._kill(
+                self._random.choices(["worker", "pipeline", "redis", forgets], [5, 2, 3, 2])[0]
+            )
         for shopper in self.shoppers:
             shopper.stopping.set()
         for shopper in self.shoppers:
@@ -122,20 +168,74 @@ class Chaos:
         elif what == "pipeline":
             self.pipeline.kill()
             self.pipeline.start()
-        else:
-            self.server.kill()
+        elif what == "redis":
+            self.redis.now.kill()
             time.sleep(self._random.random())
-            self.server.keep_running()
+            self.redis.now.start("--appendfsync", "always")
+        else:
+            self._forget(what)
         self.kills[what] += 1
+
+    def _forget(self, change: str) -> None:
+        """Redis goes back to what it was a little earlier, with a clock that is another."""
+        skew_s = self._random.choice(SKEWS_S)
+        with self._halted():  # so that the log is ahead of what Redis goes back to
+            wait_for(lambda: self._waiting() == 0, "the workers to catch up", SETTLE_S)
+        older = self.redis.older(change)
+        time.sleep(self._random.random() * 0.3)
+        if skew_s < 0:
+            self._set_clock_ahead(-skew_s)
+            time.sleep(0.2)  # for some of its ids to reach the log
+        interrupt = self._random.choice([None, "suspend", "kill"])
+        interrupted = self.pipeline.workers() if interrupt else []
+        for worker in interrupted:
+            with suppress(psutil.NoSuchProcess):
+                getattr(worker, str(interrupt))()
+        with self._halted():
+            kept = self.redis.change(change, older)
+            for shopper in self.shoppers:
+                shopper.lost |= shopper.acknowledged.keys() - kept
+            if skew_s > 0:
+                self._set_clock_ahead(skew_s)
+        if interrupt == "suspend":
+            time.sleep(self._random.random() * 2)
+            for worker in interrupted:
+                with suppress(psutil.NoSuchProcess):
+                    worker.resume()
+
+    @contextmanager
+    def _halted(self) -> Iterator[None]:
+        """Nothing is sent, and what was acknowledged is known."""
+        with ExitStack() as halted:
+            for shopper in self.shoppers:
+                halted.enter_context(shopper.turn)
+            yield
+
+    def _waiting(self) -> int:
+        with self.redis.now.client() as client:
+            return sum(int(client.xlen(f"{{cart-{p}}}:commands")) for p in range(PARTITIONS))
+
+    def _set_clock_ahead(self, by_s: float) -> None:
+        """Ids go on from there; so a server that comes after is behind by as much."""
+        stream_id = f"{int((time.time() + by_s) * 1000)}-0"
+        with self.redis.now.client() as client:
+            for partition in range(PARTITIONS):
+                key = f"{{cart-{partition}}}:commands"
+                with client.pipeline() as at_once, suppress(redis.ResponseError):
+                    at_once.xadd(key, {"clock": "ahead"}, id=stream_id)
+                    at_once.xdel(key, stream_id)
+                    at_once.execute()
 
     def close(self) -> None:
         for shopper in self.shoppers:
             shopper.stopping.set()
         self.pipeline.kill()
-        self.server.stop()
+        self.redis.end()
 
-    def differences(self) -> tuple[int, list[str]]:
-        """How many outcomes there are, and every way in which they are not what they must be."""
+    def differences(self) -> tuple[int, int, list[str]]:
+        """How many outcomes there are; how many commands Redis itself has lost; and every way in
+        which the outcomes are not what they must be.
+        """
         acknowledged = {i: c for s in self.shoppers for i, c in s.acknowledged.items()}
         wrong = []
         with duckdb.connect(str(self.settings.published), read_only=True) as db:
@@ -154,7 +254,9 @@ class Chaos:
                 ).fetchall()
                 wrong += [f"{key} {found}: {number}s are not contiguous" for (found,) in gaps]
         ids = [row[0] for row in outcomes]
-        wrong += [f"{i}: acknowledged, and without outcome" for i in acknowledged.keys() - set(ids)]
+        lost = {i for s in self.shoppers for i in s.lost} - {*ids}
+        missing = acknowledged.keys() - lost - {*ids}
+        wrong += [f"{i}: acknowledged, and without outcome" for i in missing]
         wrong += (
             [f"{i}: several outcomes" for i in set(ids) if ids.count(i) > 1]
             if len(set(ids)) < len(ids)
@@ -175,18 +277,17 @@ class Chaos:
         verified = foldlog(self.settings, "verify")
         if verified.returncode:
             wrong.append(f"verify: {verified.stdout}{verified.stderr}")
-        return len(outcomes), wrong
+        return len(outcomes), len(lost), wrong
 
 
 def chaos(
     data: Path, *, seed: int, kills: int, workers: int
-) -> tuple[dict[str, int], int, list[str]]:
-    """One run: kills by kind, outcomes, differences."""
+) -> tuple[dict[str, int], int, int, list[str]]:
+    """One run: kills by kind, outcomes, commands that Redis itself has lost, differences."""
     run = Chaos(data, seed, workers)
     try:
         run.run(kills)
-        outcomes, wrong = run.differences()
-        return run.kills, outcomes, wrong
+        return run.kills, *run.differences()
     finally:
         run.close()
 
@@ -198,11 +299,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     given = parser.parse_args()
     total: dict[str, int] = defaultdict(int)
-    outcomes, wrong, started = 0, [], time.monotonic()
+    outcomes, lost, wrong, started = 0, 0, [], time.monotonic()
     for workers in (1, 2):
         data = Path(given.data or tempfile.mkdtemp(prefix="foldlog-chaos-")) / f"workers-{workers}"
         try:
-            kills, count, differences = chaos(
+            kills, count, forgotten, differences = chaos(
                 data, seed=given.seed, kills=given.kills // 2, workers=workers
             )
         except (AssertionError, FoldlogError) as error:
@@ -210,12 +311,14 @@ def main() -> None:
         for kind, number in kills.items():
             total[kind] += number
         outcomes += count
+        lost += forgotten
         wrong += differences
         if not wrong:
             shutil.rmtree(data)
     print(f"seed        {given.seed}")
     print(f"kills       {sum(total.values())} ({', '.join(f'{n} {k}' for k, n in total.items())})")
     print(f"outcomes    {outcomes:,}")
+    print(f"lost        {lost:,} by Redis, before they were handled")
     print(f"differences {len(wrong)}")
     print(f"seconds     {time.monotonic() - started:.0f}")
     for line in wrong[:20]:
