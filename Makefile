@@ -34,6 +34,10 @@ browser: $(VENV)/installed
 test: browser ## all tests but the long ones
 	$(BIN)/python -m pytest -n 2
 
+interop: $(VENV)/installed ## others' programs with ours: Node, dbt, SQLAlchemy and more
+	$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: --editable '.[interop]'
+	$(BIN)/python -m pytest tests/interop
+
 lint: $(VENV)/installed ## style, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,7 +56,7 @@ bench: $(VENV)/installed ## figures of this machine, beside their limits
 	$(BIN)/foldlog bench
 
 clean: ## remove the virtual environment and caches, not data
-	rm -rf $(VENV) .browser build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .browser .interop build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help demo notebooks screenshots browser test lint format chaos bench clean
+.PHONY: help demo notebooks screenshots browser test interop lint format chaos bench clean
 .DEFAULT_GOAL := help

@@ -14,6 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AskError,
@@ -77,6 +79,21 @@ def open_client(url: str, timeout_s: float = ANSWER_TIMEOUT_S) -> redis.Redis:
     except (ValueError, TypeError, AttributeError) as error:
         raise unreachable(url, error) from None
     return client
+
+
+def open_async_client(url: str, connections_max: int) -> redis.asyncio.Redis:
+    """`open_client` for asyncio; who needs a connection beyond the last one waits for it."""
+    open_client(url).close()  # for its opinion of the URL
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections_max,
+        timeout=None,
+        protocol=2,
+        socket_timeout=ANSWER_TIMEOUT_S,
+        socket_connect_timeout=ANSWER_TIMEOUT_S,
+        retry=AsyncRetry(NoBackoff(), 0),
+    )
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 def connect(url: str, timeout_s: float = ANSWER_TIMEOUT_S) -> redis.Redis:

@@ -41,23 +41,24 @@ TIME_MIN, TIME_MAX = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzin
 """The years 1 to 9999 in UTC: what a datetime with an offset may be beyond, and no column holds."""
 
 
-def _settle_datetimes(
+def _settle(
     part: Any, handler: GetCoreSchemaHandler, source: type[BaseModel], seen: set[str]
 ) -> None:
     """Let each datetime in a schema have an offset and be one in UTC, where it says nothing else.
 
     So a time that one sender leaves without an offset cannot meet another that has one in `decide`.
-    Raises `DomainInvalid` for one in a model that pydantic has built already.
+    An integer has 64 bits, as in a column; a contract in print can say so too. Raises
+    `DomainInvalid` for a datetime in a model that pydantic has built already.
     """
     if isinstance(part, list | tuple):
         for inner in part:
-            _settle_datetimes(inner, handler, source, seen)
+            _settle(inner, handler, source, seen)
     if not isinstance(part, dict):
         return
     if part.get("type") == "definition-ref" and part["schema_ref"] not in seen:
         seen.add(part["schema_ref"])
         with suppress(LookupError):  # a class that is being made, and settles its own
-            _settle_datetimes(handler.resolve_ref_schema(part), handler, source, seen)
+            _settle(handler.resolve_ref_schema(part), handler, source, seen)
     built = part.get("cls")
     if built is not source and "__pydantic_validator__" in getattr(built, "__dict__", {}):
         if built is not None and _says_nothing(part):
@@ -69,9 +70,14 @@ def _settle_datetimes(
     if part.get("type") == "datetime" and part.setdefault("tz_constraint", "aware") == "aware":
         part.setdefault("ge", TIME_MIN)
         part.setdefault("le", TIME_MAX)
+    if part.get("type") == "int":
+        if "gt" not in part:
+            part.setdefault("ge", -(2**63))
+        if "lt" not in part:
+            part.setdefault("le", 2**63 - 1)
     for name, inner in part.items():
         if name not in ("default", "metadata"):
-            _settle_datetimes(inner, handler, source, seen)
+            _settle(inner, handler, source, seen)
 
 
 def _says_nothing(part: Any) -> bool:
@@ -114,7 +120,7 @@ class Command(BaseModel):
         cls, source: type[BaseModel], handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         schema = handler(source)
-        _settle_datetimes(schema, handler, source, set())
+        _settle(schema, handler, source, set())
         return schema
 
 

@@ -13,14 +13,14 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
-from pydantic_core import core_schema
+from pydantic_core import core_schema, to_json
 
 from ingest.columns import column_of
 from ingest.command import Command
 from ingest.domain import Domain, command_type
 from ingest.outcome import Outcome
-from ingest.producer import COMMAND_BYTES_MAX
-from ingest.schema import ENVELOPE, field_types
+from ingest.replies import COMMAND_BYTES_MAX
+from ingest.schema import ENVELOPE, LOG_KEY, field_types
 from ingest.streams import REPLY_EXPIRES_S, partitions_key, reply_prefix
 
 Schema: TypeAlias = dict[str, Any]
@@ -179,7 +179,7 @@ def _commands(domain: Domain, at: str) -> tuple[dict[str, Schema], dict[str, Sch
     found, parts = models_json_schema(
         [(command, "validation") for command in domain.commands],
         ref_template=f"{at}{{model}}",
-        schema_generator=_AsSent,
+        schema_generator=_OnTheWire,
     )
     defined = parts.get("$defs", {})
     commands = {}
@@ -188,23 +188,40 @@ def _commands(domain: Domain, at: str) -> tuple[dict[str, Schema], dict[str, Sch
         assert issubclass(cls, Command)
         # Its default is for those who make it in Python; on the wire it says which command this is.
         required = ["type", *(name for name in schema["required"] if name != "type")]
-        reply_to = {
-            **schema["properties"]["reply_to"],
-            "pattern": f"^{re.escape(reply_prefix(domain.name))}",
-        }
-        properties = {**schema["properties"], "reply_to": reply_to}
-        commands[_key(command_type(cls))] = schema | {
-            "required": required,
-            "properties": properties,
-        }
+        schema["properties"]["reply_to"]["anyOf"][0]["pattern"] = (
+            f"^{re.escape(reply_prefix(domain.name))}"
+        )
+        commands[_key(command_type(cls))] = schema | {"required": required}
     return commands, defined
 
 
-class _AsSent(GenerateJsonSchema):
+_DAY, _CLOCK = r"\d{4}-\d{2}-\d{2}", r"[0-2]\d:[0-5]\d:[0-5]\d(\.\d+)?"
+
+_WITH_OFFSET = (  # and in UTC within the years 1 to 9999
+    rf"^(?!0000|0001-01-01.*[+]|9999-12-31.*\d-){_DAY}[Tt ]{_CLOCK}([Zz]|[+-][0-2]\d:?[0-5]\d)$"
+)
+
+
+class _OnTheWire(GenerateJsonSchema):
+    """Values as a command may have them.
+
+    The formats of times alone would allow leap seconds, and ask for an offset where none may be.
+    """
+
     def datetime_schema(self, schema: core_schema.DatetimeSchema) -> Schema:
-        if schema.get("tz_constraint") == "naive":  # which the format date-time does not allow
-            return {"type": "string", "description": "A date and time, without an offset."}
-        return super().datetime_schema(schema)
+        if schema.get("tz_constraint") == "naive":
+            return {"type": "string", "pattern": f"^(?!0000){_DAY}[Tt ]{_CLOCK}$"}
+        return {**super().datetime_schema(schema), "pattern": _WITH_OFFSET}
+
+    def time_schema(self, schema: core_schema.TimeSchema) -> Schema:
+        return {"type": "string", "pattern": f"^{_CLOCK}$"}
+
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> Schema:
+        found = super().decimal_schema(schema)
+        for kind in found.get("anyOf", ()):
+            if kind["type"] == "string":
+                kind["pattern"] = r"^-?\d+(\.\d+)?$"
+        return found
 
 
 class _AsColumns(GenerateJsonSchema):
@@ -251,11 +268,16 @@ def _events(domain: Domain, at: str) -> tuple[dict[str, Schema], dict[str, Schem
             "properties": properties,
             "required": list(properties),
             "additionalProperties": {"type": "null"},
-            "x-log": {
-                "event_type": name,
-                "schema_version": domain.schema_version(name),
-                "fields": field_types(domain.events[name]),
-            },
+            # Text, since strict validators take no keyword that they do not know.
+            "$comment": to_json(
+                {
+                    LOG_KEY: {
+                        "event_type": name,
+                        "schema_version": domain.schema_version(name),
+                        "fields": field_types(domain.events[name]),
+                    }
+                }
+            ).decode(),
         } | ({"description": own["description"]} if "description" in own else {})
     return events, defined
 

@@ -2,7 +2,8 @@
 
 FoldlogError
   + Rejected             a rule of the domain said no
-  + CommandTooLarge      the producer was given more bytes than a command may have
+  + CommandInvalid       the producer was given something that cannot be sent
+    + CommandTooLarge    more bytes than a command may have
   + OutcomeTimeout       no outcome came back, or was published, in time
   + RedisUnreachable     Redis does not answer, or refuses the write
   + DomainInvalid        the domain's declaration does not hold together
@@ -38,7 +39,11 @@ class Rejected(FoldlogError):
         self.reason = reason
 
 
-class CommandTooLarge(FoldlogError):
+class CommandInvalid(FoldlogError):
+    pass
+
+
+class CommandTooLarge(CommandInvalid):
     pass
 
 

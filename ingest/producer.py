@@ -10,134 +10,45 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
 import redis
 import redis.asyncio
-from pydantic_core import PydanticSerializationError, to_json
+from redis.exceptions import NoPermissionError
 
 from ingest.cart import cart
-from ingest.client import explained, open_client
-from ingest.command import Command, partition_of
+from ingest.client import explained, open_async_client, open_client
 from ingest.domain import Domain
-from ingest.errors import (
-    CommandTooLarge,
-    FoldlogError,
-    NotAvailable,
-    OutcomeTimeout,
-    Rejected,
-    one_line,
-)
+from ingest.errors import NotAvailable
 from ingest.outcome import Outcome
-from ingest.streams import (
-    LOST,
-    RETRY_FIRST_S,
-    RETRY_MAX_S,
-    command_stream,
-    partitions_key,
-    reply_prefix,
-)
+from ingest.replies import Asked, CommandLike, Replies, Sent, Wire, accepted, out_of_time
+from ingest.streams import LOST, RETRY_FIRST_S, RETRY_MAX_S, partitions_key
 
-CommandLike: TypeAlias = Command | Mapping[str, Any]
 T = TypeVar("T")
 
 PIPELINE_COMMANDS = 1000
 """Commands that `send_many` puts into one round trip."""
 
-COMMAND_BYTES_MAX = 65_536
-"""As the pipeline's default setting `payload_bytes_max`."""
+CONNECTIONS_MAX = 16
+"""Of an `AsyncProducer`: one reads all replies, the others send."""
 
-SEND_AGAIN_AFTER_S = 2.0
-"""An outcome that takes longer was lost with its connection, or the pipeline is behind."""
+TRIM_AFTER = 1000
+"""Replies that an `AsyncProducer` reads before it lets go of them in Redis."""
 
-Sent: TypeAlias = tuple[str, bytes]
-"""A stream's key and the payload for it."""
-
-
-class _Wire:
-    """The pure part of both producers: from a command to a stream's key and a payload."""
-
-    def __init__(self, domain: Domain, partitions: int) -> None:
-        self._id_field = domain.id_field
-        self._streams = [command_stream(domain.name, p) for p in range(partitions)]
-        self._reply_prefix = reply_prefix(domain.name)
-
-    def encode(self, command: CommandLike, reply_to: str | None = None) -> tuple[str, Sent]:
-        """The command's id, and what goes where."""
-        fields: dict[str, Any]
-        if isinstance(command, Command):
-            fields = command.model_dump(mode="json", exclude_none=True)
-        else:
-            fields = {**command}
-            if "command_id" not in fields:
-                fields["command_id"] = str(uuid.uuid4())
-        if reply_to is not None:
-            fields["reply_to"] = reply_to
-        aggregate_id = fields.get(self._id_field)
-        if not isinstance(aggregate_id, str):
-            raise FoldlogError(f"a command needs the field {self._id_field}, a string")
-        try:
-            payload = to_json(fields)
-        except PydanticSerializationError as error:
-            raise FoldlogError(f"the command cannot be JSON: {one_line(error)}") from None
-        if len(payload) > COMMAND_BYTES_MAX:
-            raise CommandTooLarge(
-                f"the command has {len(payload)} bytes; the limit is {COMMAND_BYTES_MAX}"
-            )
-        stream = self._streams[partition_of(aggregate_id, len(self._streams))]
-        return str(fields["command_id"]), (stream, payload)
-
-    def reply_key(self) -> str:
-        return self._reply_prefix + uuid.uuid4().hex
+_Answers: TypeAlias = "asyncio.Queue[Outcome | Exception]"
 
 
-class _Waiting:
-    """Commands whose outcome has not come back yet."""
-
-    def __init__(self, sent: dict[str, Sent], timeout: float) -> None:
-        self.sent = sent
-        self.seen = b"0-0"
-        self._deadline = time.monotonic() + timeout
-        self._timeout = timeout
-        self._send_again_at = time.monotonic() + SEND_AGAIN_AFTER_S
-
-    def block_ms(self) -> int:
-        """How long to wait for the next outcome. Raises `OutcomeTimeout` when time is up."""
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise OutcomeTimeout(
-                f"no outcome for {len(self.sent)} command(s) within {self._timeout:g} s;"
-                " is the pipeline running? They are sent, and will be handled"
-            )
-        return max(1, int(1000 * min(left, SEND_AGAIN_AFTER_S)))
-
-    def due_again(self) -> list[Sent]:
-        """What to send once more, because its outcome should have come by now."""
-        if time.monotonic() < self._send_again_at:
-            return []
-        self._send_again_at = time.monotonic() + SEND_AGAIN_AFTER_S
-        return list(self.sent.values())
-
-    def arrived(self, response: Any) -> Iterator[Outcome]:
-        for _, entries in response or []:
-            for stream_id, fields in entries:
-                self.seen = stream_id
-                outcome = Outcome.from_json(fields[b"outcome"])
-                if outcome.command_id and self.sent.pop(outcome.command_id, None):
-                    yield outcome
-
-
-def _retry_pauses(timeout: float) -> Iterator[float]:
-    """Doubling pauses that end when `timeout` seconds are over."""
-    deadline = time.monotonic() + timeout
+def _pauses(seconds: float) -> Iterator[float | None]:
+    """Doubling pauses between attempts, until `seconds` are over; None is after the last one."""
+    deadline = time.monotonic() + seconds
     pause = RETRY_FIRST_S
     while time.monotonic() + pause < deadline:
         yield pause
         pause = min(RETRY_MAX_S, pause * 2)
+    yield None
 
 
 def _partitions(found: Any, domain: Domain) -> int:
@@ -148,10 +59,10 @@ def _partitions(found: Any, domain: Domain) -> int:
     return int(found)
 
 
-def _accepted(outcome: Outcome) -> Outcome:
-    if outcome.outcome != "accepted":
-        raise Rejected(outcome.reason or outcome.outcome)
-    return outcome
+def _put(pipe: Any, sent: Iterable[Sent]) -> Any:
+    for stream, payload in sent:
+        pipe.xadd(stream, {"command": payload})
+    return pipe
 
 
 class Producer:
@@ -159,16 +70,16 @@ class Producer:
 
     Every method raises `RedisUnreachable` when Redis stays away for longer than `retry_s` seconds
     or refuses the write (out of memory, say). What was sent by then stays sent; sending it all
-    again is safe.
+    again is safe. A command that cannot be sent is a `CommandInvalid` before it, or what goes with
+    it in one round trip, is.
     """
 
     def __init__(self, url: str, domain: Domain = cart, *, retry_s: float = 30.0) -> None:
         self._url = url
-        self._domain = domain
         self._retry_s = retry_s
         self._client = open_client(url)
         found = self._retry(lambda: self._client.get(partitions_key(domain.name)))
-        self._wire = _Wire(domain, _partitions(found, domain))
+        self._wire = Wire(domain, _partitions(found, domain))
 
     def send(self, command: CommandLike) -> str:
         """Send one command; returns its command id when Redis has it."""
@@ -190,28 +101,38 @@ class Producer:
 
         Raises `Rejected` with the reason, or `OutcomeTimeout` after `timeout` seconds.
         """
-        return _accepted(next(self.execute_many([command], timeout)))
+        return accepted(next(self.execute_many([command], timeout)))
 
     def execute_many(
         self, commands: Iterable[CommandLike], timeout: float = 10.0
     ) -> Iterator[Outcome]:
         """Send commands and yield each one's outcome as it comes, accepted or not."""
-        reply_to = self._wire.reply_key()
-        waiting = _Waiting(dict(self._wire.encode(c, reply_to) for c in commands), timeout)
+        replies: Replies[None] = Replies(self._wire)
+        encoded = [self._wire.encode(command, replies.key) for command in commands]
+        asked = [replies.ask(command_id, sent, None) for command_id, sent in encoded]
+        deadline = time.monotonic() + timeout
         try:
-            self._add(list(waiting.sent.values()))
-            while waiting.sent:
-                block_ms = waiting.block_ms()
+            self._add(sent for _, sent in encoded)
+            replies.written(asked)
+            while len(replies):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise out_of_time(len(replies), timeout)
+                block_ms = max(1, int(1000 * min(left, replies.wait_s())))
                 try:
                     with explained(self._url, but=LOST):
-                        response = self._client.xread({reply_to: waiting.seen}, block=block_ms)
+                        response = self._client.xread({replies.key: replies.seen}, block=block_ms)
                 except LOST:
                     time.sleep(RETRY_FIRST_S)
                     continue
-                yield from waiting.arrived(response)
-                self._add(waiting.due_again())
+                for _, outcome in replies.arrived(response):
+                    yield outcome
+                if again := replies.due_again():
+                    self._add(command.sent for command in again)
+                    replies.written(again)
         finally:
-            self._forget(reply_to)
+            with suppress(redis.RedisError):  # it expires by itself
+                self._client.delete(replies.key)
 
     def close(self) -> None:
         self._client.close()
@@ -227,20 +148,12 @@ class Producer:
     ) -> None:
         self.close()
 
-    def _add(self, sent: list[Sent]) -> None:
-        if not sent:
-            return
-
-        def add() -> None:
-            pipe = self._client.pipeline(transaction=False)
-            for stream, payload in sent:
-                pipe.xadd(stream, {"command": payload})
-            pipe.execute()
-
-        self._retry(add)
+    def _add(self, sent: Iterable[Sent]) -> None:
+        if chunk := list(sent):
+            self._retry(lambda: _put(self._client.pipeline(transaction=False), chunk).execute())
 
     def _retry(self, attempt: Callable[[], T]) -> T:
-        for pause in itertools.chain(_retry_pauses(self._retry_s), [None]):
+        for pause in _pauses(self._retry_s):
             try:
                 with explained(self._url, but=LOST if pause else ()):
                     return attempt()
@@ -248,33 +161,37 @@ class Producer:
                 time.sleep(pause or 0)
         raise AssertionError("the last attempt returns or raises")
 
-    def _forget(self, reply_to: str) -> None:
-        with suppress(redis.RedisError):  # it expires by itself
-            self._client.delete(reply_to)
-
 
 class AsyncProducer:
-    """`Producer` for asyncio: the same methods. Make it with `await AsyncProducer.connect(url)`."""
+    """`Producer` for asyncio: the same methods. Make it with `await AsyncProducer.connect(url)`.
 
-    def __init__(self, client: redis.asyncio.Redis, wire: _Wire, url: str, retry_s: float) -> None:
+    However many wait for outcomes, one task reads them all, over one connection, while anybody
+    waits.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, url: str, retry_s: float) -> None:
         self._client = client
-        self._wire = wire
         self._url = url
         self._retry_s = retry_s
+        self._wire: Wire
+        self._replies: Replies[_Answers]
+        self._reading: asyncio.Task[None] | None = None
+        self._read = 0
 
     @classmethod
     async def connect(
         cls, url: str, domain: Domain = cart, *, retry_s: float = 30.0
     ) -> AsyncProducer:
-        open_client(url).close()  # for its opinion of the URL
-        client = redis.asyncio.Redis.from_url(url, protocol=2)
+        producer = cls(open_async_client(url, CONNECTIONS_MAX), url, retry_s)
         try:
-            with explained(url):
-                found = await client.get(partitions_key(domain.name))
-            return cls(client, _Wire(domain, _partitions(found, domain)), url, retry_s)
-        except FoldlogError:
-            await client.aclose()
+            key = partitions_key(domain.name)
+            found = await producer._retry(lambda: producer._client.get(key))
+            producer._wire = Wire(domain, _partitions(found, domain))
+            producer._replies = Replies(producer._wire)
+        except BaseException:
+            await producer._client.aclose()
             raise
+        return producer
 
     async def send(self, command: CommandLike) -> str:
         """Send one command; returns its command id when Redis has it."""
@@ -296,36 +213,41 @@ class AsyncProducer:
 
         Raises `Rejected` with the reason, or `OutcomeTimeout` after `timeout` seconds.
         """
-        async for outcome in self.execute_many([command], timeout):
-            return _accepted(outcome)
-        raise AssertionError("one command has one outcome")
+        async with aclosing(self.execute_many([command], timeout)) as outcomes:
+            return accepted(await anext(outcomes))
 
     async def execute_many(
         self, commands: Iterable[CommandLike], timeout: float = 10.0
-    ) -> AsyncIterator[Outcome]:
+    ) -> AsyncGenerator[Outcome, None]:
         """Send commands and yield each one's outcome as it comes, accepted or not."""
-        reply_to = self._wire.reply_key()
-        waiting = _Waiting(dict(self._wire.encode(c, reply_to) for c in commands), timeout)
+        answers: _Answers = asyncio.Queue()
+        encoded = [self._wire.encode(command, self._replies.key) for command in commands]
+        asked = [self._replies.ask(command_id, sent, answers) for command_id, sent in encoded]
+        ends = asyncio.get_running_loop().time() + timeout
         try:
-            await self._add(list(waiting.sent.values()))
-            while waiting.sent:
-                block_ms = waiting.block_ms()
+            await self._add(sent for _, sent in encoded)
+            self._replies.written(asked)
+            self._keep_reading()
+            for left in range(len(asked), 0, -1):
                 try:
-                    with explained(self._url, but=LOST):
-                        response = await self._client.xread(
-                            {reply_to: waiting.seen}, block=block_ms
-                        )
-                except LOST:
-                    await asyncio.sleep(RETRY_FIRST_S)
-                    continue
-                for outcome in waiting.arrived(response):
-                    yield outcome
-                await self._add(waiting.due_again())
+                    async with asyncio.timeout_at(ends):
+                        answer = await answers.get()
+                except TimeoutError:
+                    raise out_of_time(left, timeout) from None
+                if isinstance(answer, Exception):
+                    raise answer
+                yield answer
         finally:
-            with suppress(redis.RedisError):  # it expires by itself
-                await self._client.delete(reply_to)
+            self._replies.forget(asked, answers)
 
     async def close(self) -> None:
+        """Leave nothing behind. Who still waits for an outcome is told."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+            self._tell(NotAvailable("the producer was closed before the outcome came"))
+            with suppress(redis.RedisError):  # it expires by itself
+                await self._client.delete(self._replies.key)
         await self._client.aclose()
 
     async def __aenter__(self) -> AsyncProducer:
@@ -339,16 +261,55 @@ class AsyncProducer:
     ) -> None:
         await self.close()
 
-    async def _add(self, sent: list[Sent]) -> None:
-        if not sent:
-            return
-        for pause in itertools.chain(_retry_pauses(self._retry_s), [None]):
-            pipe = self._client.pipeline(transaction=False)
-            for stream, payload in sent:
-                pipe.xadd(stream, {"command": payload})
+    def _keep_reading(self) -> None:
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read_replies())
+
+    async def _read_replies(self) -> None:
+        """Hand out outcomes while anybody waits for one; whatever goes wrong, they are told."""
+        try:
+            again: list[Asked[_Answers]] = []
+            while len(self._replies):
+                try:
+                    with explained(self._url, but=LOST):
+                        await self._read_once(again)
+                except LOST:
+                    await asyncio.sleep(RETRY_FIRST_S)
+        except Exception as error:
+            self._tell(error)
+
+    async def _read_once(self, again: list[Asked[_Answers]]) -> None:
+        replies = self._replies
+        again += replies.due_again()
+        if again:
+            await _put(self._client.pipeline(transaction=False), (c.sent for c in again)).execute()
+            replies.written(again)
+            again.clear()
+        block_ms = max(1, int(1000 * replies.wait_s()))
+        response = await self._client.xread({replies.key: replies.seen}, block=block_ms)
+        for answers, outcome in replies.arrived(response):
+            answers.put_nowait(outcome)
+            self._read += 1
+        if self._read >= TRIM_AFTER:
+            self._read = 0
+            with suppress(NoPermissionError):  # then they go when it is closed
+                await self._client.xtrim(replies.key, minid=replies.seen)
+
+    def _tell(self, error: Exception) -> None:
+        for answers in self._replies.tickets():
+            answers.put_nowait(error)
+
+    async def _add(self, sent: Iterable[Sent]) -> None:
+        if chunk := list(sent):
+            await self._retry(
+                lambda: _put(self._client.pipeline(transaction=False), chunk).execute()
+            )
+
+    async def _retry(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        for pause in _pauses(self._retry_s):
             try:
                 with explained(self._url, but=LOST if pause else ()):
-                    await pipe.execute()
-                return
+                    return await attempt()
             except LOST:
                 await asyncio.sleep(pause or 0)
+        raise AssertionError("the last attempt returns or raises")

@@ -47,6 +47,9 @@ ENVELOPE = pa.schema(
 )
 OUTCOME_COLUMNS = pa.schema([("reason", pa.string()), ("payload", pa.binary())])
 
+LOG_KEY = "x-log"
+"""Under which a contract in print says what an event's fields are in the log."""
+
 FOLDED_COLUMNS = ("aggregate_id", "version", "first_at", "last_at")
 """What the folded read model has, or is made with, besides the domain's id and columns."""
 

@@ -119,11 +119,25 @@ def _(db, mo, rejection_reasons, sales_daily):
 
 
 @app.cell
-def _(commands, mo, now, samples, sums):
+def _(mo):
+    def side_by_side(items, least_rem):
+        """In columns of at least that width: beside each other, or on a phone one below another."""
+        cells = "".join(
+            f"<div style='min-width: 0'>{mo.as_html(item).text}</div>" for item in items
+        )
+        columns = f"repeat(auto-fit, minmax(min(100%, {least_rem}rem), 1fr))"
+        style = f"display: grid; gap: 0.75rem; grid-template-columns: {columns}"
+        return mo.Html(f"<div style='{style}'>{cells}</div>")
+
+    return (side_by_side,)
+
+
+@app.cell
+def _(commands, mo, now, samples, side_by_side, sums):
     rejections, cents = sums.row(0)
     age = now.published_age_s or 0
     rate = samples["rate"][-1] if len(samples) else None
-    mo.hstack(
+    side_by_side(
         [
             mo.stat(f"{commands:,}", label="Commands", caption="in the log"),
             mo.stat(
@@ -148,14 +162,13 @@ def _(commands, mo, now, samples, sums):
             ),
             mo.stat(f"${cents / 100:,.0f}", label="Revenue", caption="of all carts"),
         ],
-        widths="equal",
-        gap=0.5,
+        least_rem=8,
     )
     return
 
 
 @app.cell
-def _(alt, mo, samples):
+def _(alt, samples, side_by_side):
     def over_time(column, title, color):
         return (
             alt.Chart(samples, title=title)
@@ -167,12 +180,12 @@ def _(alt, mo, samples):
             .properties(width="container", height=150)
         )
 
-    mo.hstack(
+    side_by_side(
         [
             over_time("rate", "Commands a second", "#4c78a8"),
             over_time("lag", "Lag: commands that wait in Redis", "#f58518"),
         ],
-        widths="equal",
+        least_rem=22,
     )
     return
 
@@ -223,28 +236,29 @@ def _(NotAvailable, pl, transactions):
 
 
 @app.cell
-def _(alt, mo, pl, products, reasons, top_products):
+def _(alt, pl, products, reasons, side_by_side, top_products):
     named = top_products.join(products, on="product_id", how="left", maintain_order="left").select(
         (pl.col("name").fill_null("") + pl.col("product_id")).alias("product"), "dollars"
     )
 
     def bars(table, name, measure, title, form, color):
-        return (
-            alt.Chart(table, title=title)
-            .mark_bar(color=color)
-            .encode(
-                x=alt.X(
-                    f"{measure}:Q",
-                    title=None,
-                    axis=alt.Axis(format=form, tickCount=4, tickMinStep=1),
-                ),
-                y=alt.Y(f"{name}:N", title=None, sort=None, axis=alt.Axis(labelLimit=220)),
-                tooltip=[name, measure],
-            )
-            .properties(width="container", height=alt.Step(22))
+        room = alt.Scale(domain=[0, 1.25 * (table[measure].max() or 1)])  # for the longest label
+        base = alt.Chart(table, title=title).encode(
+            x=alt.X(
+                f"{measure}:Q",
+                title=None,
+                scale=room,
+                axis=alt.Axis(format=form, tickCount=4, tickMinStep=1),
+            ),
+            y=alt.Y(f"{name}:N", title=None, sort=None, axis=alt.Axis(labelLimit=220)),
+            tooltip=[name, measure],
+        )
+        numbers = base.mark_text(align="left", dx=4).encode(text=alt.Text(measure, format=form))
+        return alt.layer(base.mark_bar(color=color), numbers).properties(
+            width="container", height=alt.Step(22)
         )
 
-    mo.hstack(
+    side_by_side(
         [
             bars(
                 named,
@@ -256,7 +270,7 @@ def _(alt, mo, pl, products, reasons, top_products):
             ),
             bars(reasons, "reason", "commands", "Rejections by reason", ",d", "#e45756"),
         ],
-        widths="equal",
+        least_rem=22,
     )
     return
 

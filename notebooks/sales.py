@@ -61,19 +61,33 @@ def _(NotAvailable, Settings, connect, mo, transactions):
 
 
 @app.cell
-def _(db, mo):
+def _(mo):
+    def side_by_side(items, least_rem):
+        """In columns of at least that width: beside each other, or on a phone one below another."""
+        cells = "".join(
+            f"<div style='min-width: 0'>{mo.as_html(item).text}</div>" for item in items
+        )
+        columns = f"repeat(auto-fit, minmax(min(100%, {least_rem}rem), 1fr))"
+        style = f"display: grid; gap: 0.75rem; grid-template-columns: {columns}"
+        return mo.Html(f"<div style='{style}'>{cells}</div>")
+
+    return (side_by_side,)
+
+
+@app.cell
+def _(db, mo, side_by_side):
     [(cents, sold)] = db.execute(
         "SELECT coalesce(sum(revenue_cents), 0), count(DISTINCT product_id) FROM product_daily"
     ).fetchall()
     [(baskets,)] = db.execute("SELECT count(*) FROM carts WHERE status = 'checked out'").fetchall()
-    mo.hstack(
+    side_by_side(
         [
             mo.stat(f"${cents / 100:,.0f}", label="Revenue"),
             mo.stat(f"{sold:,}", label="Different products"),
             mo.stat(f"{baskets:,}", label="Baskets checked out"),
             mo.stat(f"${cents / 100 / max(baskets, 1):,.2f}", label="Revenue per basket"),
         ],
-        widths="equal",
+        least_rem=8,
     )
     return
 
@@ -99,13 +113,23 @@ def _(db, mo, product_daily, products):
         largest AS (
             SELECT department FROM sold GROUP BY department
             ORDER BY sum(revenue_cents) DESC, department LIMIT 6
+        ),
+        shown AS (
+            SELECT day, revenue_cents,
+                CASE WHEN department IN (FROM largest) THEN department ELSE 'all others' END
+                    AS department
+            FROM sold
+        ),
+        days AS (  -- also those on which nothing was sold
+            SELECT unnest(range(min(day), max(day) + INTERVAL 1 DAY, INTERVAL 1 DAY)) AS day
+            FROM sold
         )
         SELECT
             day::TIMESTAMP AS day,
-            CASE WHEN department IN (FROM largest) THEN department ELSE 'all others' END
-                AS department,
-            sum(revenue_cents)::DOUBLE / 100 AS dollars
-        FROM sold
+            department,
+            coalesce(sum(revenue_cents), 0)::DOUBLE / 100 AS dollars
+        FROM days CROSS JOIN (SELECT DISTINCT department FROM shown)
+            LEFT JOIN shown USING (day, department)
         GROUP BY ALL
         ORDER BY day, department
         """,
@@ -197,7 +221,7 @@ def _(db, mo, product_daily, products):
 
 
 @app.cell
-def _(alt, by_department, colors, mo, order, top_products):
+def _(alt, by_department, colors, order, side_by_side, top_products):
     def bars(table, name, title):
         shade = alt.condition(
             alt.FieldOneOfPredicate("department", order),
@@ -216,12 +240,12 @@ def _(alt, by_department, colors, mo, order, top_products):
             .properties(width="container", height=alt.Step(21))
         )
 
-    mo.hstack(
+    side_by_side(
         [
             bars(by_department, "department", "The largest departments"),
             bars(top_products, "product", "Top products"),
         ],
-        widths=[2, 3],
+        least_rem=24,
     )
     return
 

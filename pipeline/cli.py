@@ -1,4 +1,7 @@
-"""The command line: one word, one job. Errors that a user can cause are one line."""
+"""The command line: one word, one job. Errors that a user can cause are one line.
+
+A command imports what it needs when it runs: loading everything takes longer than most commands do.
+"""
 
 from __future__ import annotations
 
@@ -11,55 +14,22 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import duckdb
 import typer
-from pydantic import ValidationError
-from pydantic_core import to_json
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
-from ingest.contract import CONTRACTS
-from ingest.domain import Domain
-from ingest.errors import FoldlogError, one_line
-from ingest.producer import Producer
-from pipeline import logs
-from pipeline.as_of import as_of as read_models_as_of
-from pipeline.bench.run import QUICK, Part
-from pipeline.bench.run import run as run_bench
-from pipeline.bench.table import WIDTH as BENCH_WIDTH
-from pipeline.bench.table import as_json as as_bench_json
-from pipeline.bench.table import as_table as as_bench_table
-from pipeline.compaction import compact as run_compact
-from pipeline.compatibility import declared_in, incompatible
-from pipeline.demo import as_table
-from pipeline.demo import demo as run_demo
-from pipeline.exports import export as run_export
-from pipeline.history import history as history_of
-from pipeline.log import Log
-from pipeline.new import new as write_starter
-from pipeline.program import ALL
-from pipeline.read import read as run_read
-from pipeline.rebuild import rebuild as run_rebuild
-from pipeline.resubmit import move_strays, rejected_commands
-from pipeline.settings import Settings
-from pipeline.status import REDIS_TIMEOUT_S
-from pipeline.status import status as status_of
-from pipeline.up import up as run_up
-from pipeline.verify import verify as verify_all
-from pipeline.watch import as_screen
-from pipeline.watch import watch as watch_status
-from pipeline.work import work as run_work
-from projections.connection import connect
-from projections.model import View, read_models
-from projections.query import queries
-from projections.relations import quoted
-from projections.sandbox import sql as ask_in_sandbox
-from projections.session import session
-from projections.upcast import check_upcasts
+from ingest.errors import CommandInvalid, FoldlogError, one_line
+from pipeline.bench.parts import QUICK, Part
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from ingest.domain import Domain
+    from pipeline.settings import Settings
 
 app = typer.Typer(
     name="foldlog",
@@ -79,8 +49,8 @@ DomainName = Annotated[
 ]
 
 
-WAITING_MAX = 1000
-"""Commands whose outcomes `send --wait` waits for at a time."""
+SENT_TOGETHER = 1000
+"""Lines that `send` sends at a time, as `Producer.send_many` does."""
 
 AS_IT_IS = {"arrow_lossless_conversion": True}
 """So that an answer keeps its types on its way to a file."""
@@ -131,6 +101,8 @@ def _time(text: str) -> datetime:
 
 def _settings(**given: Any) -> Settings:
     """Flags, else the environment, else defaults."""
+    from pipeline.settings import Settings
+
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except UnicodeDecodeError:
@@ -152,6 +124,8 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Continue in the data directory.")] = False,
 ) -> None:
     """Send a year of real grocery baskets through everything, and ask about them."""
+    from pipeline.demo import demo as run_demo
+
     run_demo(_settings(data=data), limit=limit, keep=keep, console=Console())
 
 
@@ -166,6 +140,8 @@ def new(
     ] = None,
 ) -> None:
     """Write a folder with a small domain of your own that runs, to be changed from there."""
+    from pipeline.new import new as write_starter
+
     for path in write_starter(name, Path(), aggregate):
         typer.echo(path)
     typer.echo(f"\nNext:\n  cd {name}\n  pytest\n  foldlog up")
@@ -185,6 +161,9 @@ def up(
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only what goes wrong.")] = False,
 ) -> None:
     """Run the pipeline until Ctrl-C: commands in, log and read models out."""
+    from pipeline import logs
+    from pipeline.up import up as run_up
+
     settings = _settings(
         data=data,
         redis_url=redis,
@@ -218,8 +197,9 @@ def up(
 @app.command(epilog="Example: `foldlog work --share 0/2`")
 def work(
     share: Annotated[
-        str, typer.Option(help="Which partitions: I/N are those with p % N == I; by default all.")
-    ] = ALL,
+        str | None,
+        typer.Option(help="Which partitions: I/N are those with p % N == I; by default all."),
+    ] = None,
     data: Data = None,
     redis: Redis = None,
     domain: DomainName = None,
@@ -230,10 +210,13 @@ def work(
 
     `foldlog up` runs one for each of its workers. By hand, run one for each share, on any host.
     """
+    from pipeline.program import ALL
+    from pipeline.work import work as run_work
+
     settings = _settings(
         data=data, redis_url=redis, domain=domain, metrics_port=metrics_port, log_format=log_format
     )
-    raise typer.Exit(min(1, run_work(settings, share)))
+    raise typer.Exit(min(1, run_work(settings, share or ALL)))
 
 
 @app.command(epilog="Example: `foldlog read`")
@@ -248,6 +231,8 @@ def read(
 
     `foldlog up` runs one. It may be away for as long as it likes: outcomes do not wait for it.
     """
+    from pipeline.read import read as run_read
+
     settings = _settings(
         data=data, redis_url=redis, domain=domain, metrics_port=metrics_port, log_format=log_format
     )
@@ -265,44 +250,66 @@ def send(
     domain: DomainName = None,
 ) -> None:
     """Send commands from a file or from standard input."""
+    from ingest.producer import Producer
+
     settings = _settings(data=data, redis_url=redis, domain=domain)
+    lines = _Lines(file)
+    commands = iter(lines)
     with Producer(settings.reachable_redis, settings.load_domain(), retry_s=2) as producer:
-        commands = _json_lines(file)
-        if not wait:
-            typer.echo(f"sent {producer.send_many(commands):,} commands")
-            return
-        refused = 0
-        while chunk := list(islice(commands, WAITING_MAX)):
-            for outcome in producer.execute_many(chunk, timeout=60):
-                typer.echo(outcome.to_json().decode())
-                refused += outcome.outcome != "accepted"
+        try:
+            if not wait:
+                typer.echo(f"sent {producer.send_many(commands):,} commands")
+                return
+            refused = 0
+            for first in commands:
+                chunk = chain([first], islice(commands, SENT_TOGETHER - 1))
+                for outcome in producer.execute_many(chunk, timeout=60):
+                    typer.echo(outcome.to_json().decode())
+                    refused += outcome.outcome != "accepted"
+        except CommandInvalid as error:
+            raise FoldlogError(
+                f"{file}:{lines.number}: {error}; lines from {lines.together} on are not sent"
+            ) from None
         if refused:
             raise FoldlogError(f"{refused:,} command(s) were not accepted; the lines above say why")
 
 
-def _lines(file: str) -> Iterator[bytes]:
-    if file == "-":
-        yield from sys.stdin.buffer
-        return
-    try:
-        with open(file, "rb") as lines:
-            yield from lines
-    except OSError as error:
-        raise FoldlogError(f"cannot read {file}: {error.strerror}") from None
+class _Lines:
+    """The commands in a file. Raises `CommandInvalid` for a line that is none."""
 
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self.number = 0
+        """Of the last line that was read."""
+        self.together = 1
+        """Of the first line that is sent together with it."""
 
-def _json_lines(file: str) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(_lines(file), 1):
-        if line.strip():
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        count = 0
+        for number, line in enumerate(self._read(), 1):
+            self.number = number
+            if not line.strip():
+                continue
+            if count % SENT_TOGETHER == 0:
+                self.together = number
+            count += 1
             try:
                 command = json.loads(line)
             except ValueError as error:
-                raise FoldlogError(
-                    f"{file}:{number}: not JSON ({error}); the rest is not sent"
-                ) from None
+                raise CommandInvalid(f"not JSON ({error})") from None
             if not isinstance(command, dict):
-                raise FoldlogError(f"{file}:{number}: not a JSON object; the rest is not sent")
+                raise CommandInvalid("not a JSON object")
             yield command
+
+    def _read(self) -> Iterator[bytes]:
+        if self._file == "-":
+            yield from sys.stdin.buffer
+            return
+        try:
+            with open(self._file, "rb") as lines:
+                yield from lines
+        except OSError as error:
+            raise FoldlogError(f"cannot read {self._file}: {error.strerror}") from None
 
 
 @app.command(
@@ -326,6 +333,12 @@ def query(
     domain: DomainName = None,
 ) -> None:
     """Ask the published read models, or with --as-of the log about any moment."""
+    import duckdb
+
+    from pipeline.as_of import as_of as read_models_as_of
+    from projections.connection import connect
+    from projections.sandbox import sql as ask_in_sandbox
+
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # DuckDB may not see Ctrl-C before its answer
     settings = _settings(data=data, domain=domain)
     sql, parameters = _question(settings, asked, param or [])
@@ -346,6 +359,10 @@ def _question(
     settings: Settings, asked: str, given: list[str]
 ) -> tuple[str, dict[str, Any] | None]:
     """The SQL, and the parameters of a typed query."""
+    from pydantic import ValidationError
+
+    from projections.query import queries
+
     if not asked.isidentifier():
         if given:
             raise typer.BadParameter("--param is for typed queries; write values into the SQL")
@@ -364,6 +381,10 @@ def _question(
 
 
 def _print_answer(answer: duckdb.DuckDBPyRelation, output: Format) -> None:
+    from pipeline.demo import as_table
+    from projections.relations import quoted
+    from projections.session import session
+
     if output is Format.table:
         Console().print(as_table(answer))
         return
@@ -377,9 +398,27 @@ def _print_answer(answer: duckdb.DuckDBPyRelation, output: Format) -> None:
     # Who asks cannot write. And DuckDB would cut what stdout appends to.
     with session() as writing, tempfile.NamedTemporaryFile() as file:
         writing.register("answer", answer.to_arrow_reader())
-        writing.execute(f"COPY (FROM answer) TO {quoted(file.name)} ({options[output]})")
+        shown = _texts("answer", answer) if output is Format.json else "FROM answer"
+        writing.execute(f"COPY ({shown}) TO {quoted(file.name)} ({options[output]})")
         with open(file.name, "rb") as written:
             sys.stdout.buffer.writelines(written)
+
+
+def _texts(relation: str, answer: duckdb.DuckDBPyRelation) -> str:
+    """A SELECT of bytes as the text that they are; of others, with DuckDB's \\x for each."""
+    from projections.relations import named
+
+    replaced = []
+    for name, kind in zip(answer.columns, answer.types, strict=True):
+        if str(kind) == "BLOB":
+            column = named(name)
+            text = f"coalesce(try(decode({column})), CAST({column} AS VARCHAR))"
+            replaced.append(f"{text} AS {column}")
+    return (
+        f"SELECT * REPLACE ({', '.join(replaced)}) FROM {relation}"
+        if replaced
+        else f"FROM {relation}"
+    )
 
 
 @app.command(epilog="Example: `foldlog history 7`")
@@ -390,6 +429,10 @@ def history(
     domain: DomainName = None,
 ) -> None:
     """Show one aggregate's life: each event, with the state after it."""
+    from pydantic_core import to_json
+
+    from pipeline.history import history as history_of
+
     happenings = history_of(aggregate_id, _settings(data=data, domain=domain))
     if output is Lines.json:
         for happening in happenings:
@@ -420,20 +463,25 @@ def status(
         float | None, typer.Option(min=0, help="Healthy up to this age of what readers miss.")
     ] = None,
     timeout_s: Annotated[
-        float, typer.Option(min=0.01, help="How long Redis may take to answer.")
-    ] = REDIS_TIMEOUT_S,
+        float | None, typer.Option(min=0.01, help="How long Redis may take to answer [2].")
+    ] = None,
     data: Data = None,
     redis: Redis = None,
     domain: DomainName = None,
 ) -> None:
     """Show how far everything is, how fast, and what went wrong."""
+    from pipeline.status import REDIS_TIMEOUT_S
+    from pipeline.status import status as status_of
+    from pipeline.watch import as_screen
+    from pipeline.watch import watch as watch_status
+
     settings = _settings(data=data, redis_url=redis, domain=domain)
     if watch:
         if as_json or check:
             raise typer.BadParameter("--watch is for people; leave out --json and --check")
-        watch_status(settings, every, timeout_s)
+        watch_status(settings, every, timeout_s or REDIS_TIMEOUT_S)
         return
-    found = status_of(settings, timeout_s)
+    found = status_of(settings, timeout_s or REDIS_TIMEOUT_S)
     reasons = found.reasons(lag_max, freshness_max_s)
     if as_json:
         typer.echo(json.dumps(found.as_json(reasons)))
@@ -454,6 +502,9 @@ def rebuild(
 
     Readers keep the rows that they have until the new ones are complete.
     """
+    from pipeline.rebuild import rebuild as run_rebuild
+    from projections.model import View, read_models
+
     columns = (
         TextColumn("{task.description:20}"),
         BarColumn(),
@@ -498,6 +549,9 @@ def compact(
     domain: DomainName = None,
 ) -> None:
     """Merge small files of the log into large ones; `foldlog up` does it as it goes."""
+    from pipeline.compaction import compact as run_compact
+    from pipeline.log import Log
+
     settings = _settings(data=data, domain=domain, compact_kept_s=kept)
     log = Log.open(settings.events, domain=settings.load_domain().name)
     settings.protect()
@@ -516,6 +570,8 @@ def export(data: Data = None, domain: DomainName = None) -> None:
     `foldlog up` writes them now and then, and at its end; of events, rejections and outcomes once
     this was done here.
     """
+    from pipeline.exports import export as run_export
+
     for path in run_export(_settings(data=data, domain=domain)):
         typer.echo(f"{path}  {path.stat().st_size:,} bytes")
 
@@ -532,6 +588,11 @@ def bench(
     ),
 ) -> None:
     """Measure this machine: each figure beside a limit of the same run. Takes four minutes."""
+    from pipeline.bench.run import run as run_bench
+    from pipeline.bench.table import WIDTH as BENCH_WIDTH
+    from pipeline.bench.table import as_json as as_bench_json
+    from pipeline.bench.table import as_table as as_bench_table
+
     chosen = tuple(Part) if full else parts or QUICK
     with _progress(TextColumn("measuring {task.description} …")) as progress:
         task = progress.add_task("", total=None)
@@ -543,6 +604,8 @@ def bench(
 @app.command(epilog="Example: `foldlog verify`")
 def verify(data: Data = None, domain: DomainName = None) -> None:
     """Check every file of the log, and the read models against the log."""
+    from pipeline.verify import verify as verify_all
+
     with _progress(*Progress.get_default_columns()) as progress:
         task = progress.add_task("files of the log", total=None)
         found = verify_all(
@@ -578,6 +641,8 @@ def schema(
     domain: DomainName = None,
 ) -> None:
     """Print the domain's contract: AsyncAPI for the streams, JSON Schema for what is in them."""
+    from ingest.contract import CONTRACTS
+
     if check is not None:
         _check_schema(check, _settings(domain=domain).load_domain())
         return
@@ -586,6 +651,9 @@ def schema(
 
 
 def _check_schema(old: Path, domain: Domain) -> None:
+    from pipeline.compatibility import declared_in, incompatible
+    from projections.upcast import check_upcasts
+
     declarations = declared_in(old)
     check_upcasts(domain)
     wrong = incompatible(domain, declarations, str(old))
@@ -617,6 +685,9 @@ def resubmit(
     domain: DomainName = None,
 ) -> None:
     """Send rejected commands once more, as new commands; or move stray ones where they belong."""
+    from ingest.producer import Producer
+    from pipeline.resubmit import rejected_commands
+
     settings = _settings(data=data, redis_url=redis, domain=domain)
     if stray == (where is not None):
         raise typer.BadParameter("say which commands: either --where SQL or --stray")
@@ -638,6 +709,8 @@ def resubmit(
 
 
 def _move_strays(settings: Settings, *, yes: bool) -> None:
+    from pipeline.resubmit import move_strays
+
     count = 0
     for stream, commands in move_strays(settings, yes=yes):
         typer.echo(f"{stream}  {commands:,} commands")
@@ -652,12 +725,8 @@ def main() -> None:
     """The console script: exit code 2 for wrong use, 1 for failure."""
     try:
         app()
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
-        named = f"{name} (FOLDLOG_{name.upper()})"
-        print(f"foldlog: setting {named}: {first['msg']}", file=sys.stderr)
-        sys.exit(2)
+    except ValueError as error:
+        _wrong_setting(error)
     except OSError as error:
         at = f"{error.filename}: " if error.filename else ""
         print(f"foldlog: {at}{error.strerror or error}", file=sys.stderr)
@@ -669,6 +738,17 @@ def main() -> None:
         if str(error) != "Query interrupted":  # what DuckDB makes of Ctrl-C
             raise
         sys.exit(130)
+
+
+def _wrong_setting(error: ValueError) -> NoReturn:
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        raise error
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    print(f"foldlog: setting {name} (FOLDLOG_{name.upper()}): {first['msg']}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import duckdb
 
 from ingest.domain import Domain
 from ingest.errors import NotAvailable, one_line
-from ingest.schema import AS, OR_NULL, field_types
+from ingest.schema import AS, LOG_KEY, OR_NULL, field_types
 from projections.relations import named
 from projections.session import session
 
@@ -73,7 +73,7 @@ def declared_in(contract: Path) -> list[Declared]:
     """
     try:
         document = json.loads(contract.read_bytes())
-        found = [Declared(**about) for about in _all_of("x-log", document)]
+        found = [Declared(**about) for about in _all_of(LOG_KEY, document)]
     except (OSError, ValueError, TypeError) as error:
         raise NotAvailable(f"cannot read {contract}: {one_line(error)}") from None
     if not found:
@@ -85,10 +85,13 @@ def declared_in(contract: Path) -> list[Declared]:
 
 
 def _all_of(key: str, document: Any) -> Iterator[Any]:
-    """The values of that key, wherever it is in a JSON document."""
+    """The values of that key, wherever it is in a JSON document, also in a comment's JSON."""
     if isinstance(document, dict):
         if key in document:
             yield document[key]
+        comment = document.get("$comment")
+        if isinstance(comment, str) and key in comment:
+            yield from _all_of(key, json.loads(comment))
         document = [*document.values()]
     for inner in document if isinstance(document, list) else ():
         yield from _all_of(key, inner)

@@ -13,7 +13,10 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+import redis
 
+from ingest.server import EmbeddedServer
+from ingest.streams import command_stream, partitions_key
 from pipeline.cli import app
 from pipeline.settings import Settings
 from tests.running import InProcess, Up, foldlog
@@ -56,6 +59,15 @@ def test_each_word_has_help_with_an_example(settings: Settings, word: str) -> No
 def test_all_words_are_known_here() -> None:
     found = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
     assert found == WORDS
+
+
+def test_help_loads_nothing_that_it_does_not_show() -> None:
+    code = "import sys, pipeline.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    found = set(loaded.stdout.split())
+    assert {"typer", "rich"} <= found, loaded.stderr
+    heavy = {"bytewax", "duckdb", "pyarrow", "pydantic", "redis", "sqlglot"}
+    assert not found & heavy
 
 
 def test_sent_lines_can_be_asked_about(settings: Settings, running: Up, tmp_path: Path) -> None:
@@ -126,14 +138,42 @@ def test_send_and_wait_prints_each_outcome_and_exits_1_if_one_is_not_accepted(
     [
         ("{broken", "-:1: not JSON"),
         ("[1]", "-:1: not a JSON object"),
-        ('{"type": "CheckOut"}', "cart_id"),
-        ('{"type": "CheckOut", "cart_id": "\\ud800"}', "cannot be JSON"),
+        ('{"type": "CheckOut"}', "-:1: a command needs the field cart_id"),
+        ('{"type": "CheckOut", "cart_id": "7", "command_id": 7}', "-:1: a command_id is a string"),
+        ('{"type": "CheckOut", "cart_id": "\\ud800"}', "-:1: the command cannot be JSON"),
     ],
 )
 def test_a_line_that_cannot_be_sent_is_named(
-    settings: Settings, running: Up, line: str, complaint: str
+    settings: Settings, redis_server: EmbeddedServer, line: str, complaint: str
 ) -> None:
-    assert complaint in one_line_of(foldlog(settings, "send", "-", stdin=line))
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.set(partitions_key("cart"), 4)
+    for wait in ([], ["--wait"]):
+        assert complaint in one_line_of(foldlog(settings, "send", "-", *wait, stdin=line))
+
+
+def test_what_was_sent_before_a_wrong_line_is_told(
+    settings: Settings, redis_server: EmbeddedServer
+) -> None:
+    good = json.dumps({"type": "CheckOut", "cart_id": "7"}) + "\n"
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.set(partitions_key("cart"), 1)
+        failed = foldlog(settings, "send", "-", stdin=good * 999 + "\n" + good * 5 + "{}\n" + good)
+        said = one_line_of(failed)
+        assert "-:1006: a command needs the field cart_id" in said
+        assert "lines from 1002 on are not sent" in said
+        assert client.xlen(command_stream("cart", 0)) == 1000
+
+
+def test_bytes_in_json_are_text_where_they_are_utf_8(settings: Settings, running: Up) -> None:
+    broken = '{"type": "CheckOut", "cart_id": "7", "command_id": "1", "color": "grün"}'
+    foldlog(settings, "send", "-", "--wait", stdin=broken)
+    running.settle()
+    sql = "SELECT payload, '\\xFF'::BLOB AS binary, NULL::BLOB AS nothing FROM rejections"
+    shown = foldlog(settings, "query", sql, "--format", "json").stdout
+    ((payload, binary, nothing),) = (row.values() for row in json.loads(shown))
+    assert json.loads(payload)["color"] == "grün"
+    assert (binary, nothing) == ("\\xFF", None)
 
 
 def test_status_shows_positions_and_lag(settings: Settings, running: Up) -> None:

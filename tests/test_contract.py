@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ READABLE = [
     {**PRICED, "cart_id": "ü" * 100},
     {**PRICED, "occurred_at": "2017-01-01T12:00:00Z"},
     {**PRICED, "occurred_at": "2017-01-01T12:00:00.123456+02:00"},
+    {**PRICED, "occurred_at": "2017-01-01t12:00:00.5z"},
+    {**PRICED, "occurred_at": "9999-12-31T23:59:59Z"},
     {**PRICED, "occurred_at": None},
     {**PRICED, "correlation_id": "a", "causation_id": "b", "expected_version": 3},
     {"type": "RemoveProduct", "command_id": "1", "cart_id": "7", "product_id": "a", "quantity": 1},
@@ -68,6 +70,12 @@ UNREADABLE: list[Any] = [
     {**PRICED, "type": None},
     {**PRICED, "color": "red"},
     {**PRICED, "occurred_at": "2017-01-01T12:00:00"},
+    {**PRICED, "occurred_at": "2016-12-31T23:59:60Z"},
+    {**PRICED, "occurred_at": "2017-01-01T12:00:00+02"},
+    {**PRICED, "occurred_at": "0000-01-01T12:00:00Z"},
+    {**PRICED, "occurred_at": "9999-12-31T23:59:59-10:00"},
+    {**PRICED, "expected_version": 1e30},
+    {**PRICED, "expected_version": 2**63},
     {**PRICED, "occurred_at": "yesterday"},
     {**PRICED, "expected_version": "1"},
     {**PRICED, "correlation_id": ""},
@@ -84,13 +92,11 @@ UNREADABLE: list[Any] = [
 FORMATS = FormatChecker([])
 
 
-@FORMATS.checks("date-time", raises=(ValueError, OverflowError))
+@FORMATS.checks("date-time")
 def is_a_time(value: object) -> bool:
-    """Also in UTC, where the years end at 9999."""
-    if not isinstance(value, str):
-        return True
-    moment = datetime.fromisoformat(value)
-    return moment.tzinfo is not None and moment.astimezone(UTC) is not None
+    """As RFC 3339 has it, leap seconds too."""
+    clock = r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:([0-5]\d|60)(\.\d+)?([Zz]|[+-]\d\d(:?\d\d)?)"
+    return not isinstance(value, str) or re.fullmatch(clock, value) is not None
 
 
 def validator(schema: dict[str, Any]) -> Validator:

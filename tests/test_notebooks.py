@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,9 @@ def test_sales_are_those_of_the_commands_by_day_department_product_and_hour(
     assert "unknown" in listed
     charted = {(d.date(), n): round(dollars * 100) for d, n, dollars in variables["by_day"].rows()}
     assert sum(charted.values()) == total
+    first, last = min(sold)[0], max(sold)[0]
+    every_day = {first + timedelta(days) for days in range((last - first).days + 1)}
+    assert {day for day, _ in charted} == every_day  # zero where nothing was sold
     named = {key: cents for key, cents in charted.items() if key[1] != "all others"}
     assert len({department for _, department in named}) == 6
     assert named == {key: sold[key] for key in named}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +15,7 @@ import redis
 
 from ingest.cart import AddProduct, CheckOut
 from ingest.errors import (
+    CommandInvalid,
     CommandTooLarge,
     FoldlogError,
     NotAvailable,
@@ -19,8 +23,9 @@ from ingest.errors import (
     RedisUnreachable,
     Rejected,
 )
-from ingest.producer import AsyncProducer, Producer
+from ingest.producer import CONNECTIONS_MAX, AsyncProducer, Producer
 from ingest.server import EmbeddedServer
+from ingest.streams import command_stream, partitions_key
 from pipeline.settings import Settings
 from tests.redis_cli import answer
 from tests.running import Up, read
@@ -151,6 +156,137 @@ def test_what_cannot_be_sent_is_refused_before_it_is(producer: Producer) -> None
         producer.send({"type": "AddProduct", "cart_id": "7", "product_id": "x" * 70_000})
     with pytest.raises(FoldlogError, match="cart_id, a string"):
         producer.send({"type": "CheckOut", "cart_id": 7})
+
+
+@pytest.mark.parametrize("command_id", [7, "", None, "x" * 101, True])
+def test_a_command_id_that_no_outcome_could_come_back_to_is_refused_before_anything_is_sent(
+    redis_server: EmbeddedServer, command_id: object
+) -> None:
+    good = add("7").model_dump(exclude_none=True)
+    bad = {**good, "command_id": command_id}
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.set(partitions_key("cart"), 1)
+        with Producer(redis_server.url) as producer:
+            for refused in (
+                lambda: producer.send(bad),
+                lambda: producer.send_many([good, bad]),
+                lambda: [*producer.execute_many([good, bad])],
+                lambda: producer.execute(bad),
+            ):
+                with pytest.raises(CommandInvalid, match="a string of 1 to 100 characters"):
+                    refused()
+        assert client.keys() == [partitions_key("cart").encode()]
+
+
+def unreadable_for_one(url: str) -> None:
+    """A pipeline's answer to one command, of which it could not make out the id."""
+    stream = command_stream("cart", 0)
+    with redis.Redis.from_url(url) as client:
+        ((_, ((_, fields),)),) = client.xread({stream: "0"}, block=30_000)
+        found = json.loads(fields[b"command"])
+        outcome = {"outcome": "unreadable", "command_id": None, "partition": 0, "position": 3}
+        client.xadd(found["reply_to"], {"outcome": json.dumps({**outcome, "reason": "why not"})})
+        client.delete(stream)
+
+
+def test_an_outcome_without_a_command_id_ends_the_wait(redis_server: EmbeddedServer) -> None:
+    url = redis_server.url
+    with redis.Redis.from_url(url) as client:
+        client.set(partitions_key("cart"), 1)
+
+    async def execute() -> None:
+        async with await AsyncProducer.connect(url) as producer:
+            await producer.execute(add("7"), timeout=60)
+
+    with ThreadPoolExecutor() as pool:
+        answered = pool.submit(unreadable_for_one, url)
+        with Producer(url) as producer, pytest.raises(Rejected, match="why not"):
+            producer.execute(add("7"), timeout=60)
+        answered.result()
+        answered = pool.submit(unreadable_for_one, url)
+        with pytest.raises(Rejected, match="why not"):
+            asyncio.run(execute())
+        answered.result()
+
+
+def test_hundreds_wait_over_a_few_connections_and_nothing_is_left_of_them(
+    pipeline: Up, producer: Producer
+) -> None:
+    url = pipeline.settings.reachable_redis
+
+    async def run() -> int:
+        with redis.Redis.from_url(url) as client:
+            asynchronous = await AsyncProducer.connect(f"{url}?client_name=asynchronous")
+            waiting = asyncio.gather(
+                *(asynchronous.execute(add(f"c{i}", f"{i}"), timeout=60) for i in range(400))
+            )
+            most = 0
+            while not waiting.done():
+                names = [connected["name"] for connected in client.client_list()]
+                most = max(most, names.count("asynchronous"))
+                await asyncio.sleep(0.01)
+            assert [o.command_id for o in await waiting] == [f"{i}" for i in range(400)]
+            await asynchronous.close()
+            assert client.keys("cart:replies:*") == []
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+        return most
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        most = asyncio.run(run())
+        gc.collect()
+    assert 1 < most <= CONNECTIONS_MAX
+
+
+def test_one_command_executed_twice_at_once_has_an_outcome_for_both(
+    pipeline: Up, producer: Producer
+) -> None:
+    async def run() -> None:
+        async with await AsyncProducer.connect(pipeline.settings.reachable_redis) as asynchronous:
+            one, other = await asyncio.gather(
+                *(asynchronous.execute(add("7", "same"), timeout=30) for _ in range(2))
+            )
+            assert (one.command_id, one.position) == (other.command_id, other.position)
+
+    asyncio.run(run())
+    pipeline.settle()
+    assert read(pipeline.settings.published, "cart_items")["cart_items"][0][2] == 1
+
+
+def test_who_waits_when_the_producer_is_closed_is_told(redis_server: EmbeddedServer) -> None:
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.set(partitions_key("cart"), 1)
+
+        async def run() -> None:
+            producer = await AsyncProducer.connect(redis_server.url)
+            waiting = asyncio.create_task(producer.execute(add("7"), timeout=60))
+            while not client.exists(command_stream("cart", 0)):
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            await producer.close()
+            with pytest.raises(NotAvailable, match="was closed"):
+                await waiting
+
+        asyncio.run(run())
+
+
+def test_a_producer_waits_for_a_redis_that_is_not_there_yet(redis_server: EmbeddedServer) -> None:
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.set(partitions_key("cart"), 1)
+    redis_server.stop()
+
+    async def connect() -> None:
+        await (await AsyncProducer.connect(redis_server.url)).close()
+
+    with ThreadPoolExecutor() as pool:
+        synchronous = pool.submit(lambda: Producer(redis_server.url).close())
+        asynchronous = pool.submit(asyncio.run, connect())
+        time.sleep(0.5)
+        assert not synchronous.done()
+        assert not asynchronous.done()
+        redis_server.keep_running()
+        synchronous.result()
+        asynchronous.result()
 
 
 def test_any_redis_client_can_send(pipeline: Up, producer: Producer) -> None:

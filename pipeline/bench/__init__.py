@@ -5,6 +5,7 @@ throughput  commands a second, the producer's and the pipeline's
 delays      from XADD to the outcome, and to the published file
 rebuilds    read models from the log, beside DuckDB and Python without us
 grown       a log of many millions of events: restart, memory, and the rate on top of it
+parts       what may be measured, by name
 table       the figures as a table and as JSON
 
 Nothing here is part of a running pipeline, and the only domain that it knows is the cart.

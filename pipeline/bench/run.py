@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable
-from enum import StrEnum
 from pathlib import Path
 
 from pipeline.bench import delays, grown, rebuilds, throughput
+from pipeline.bench.parts import Part
 from pipeline.bench.table import Figure
-
-
-class Part(StrEnum):
-    throughput = "throughput"
-    delays = "delays"
-    rebuilds = "rebuilds"
-    live = "live"
-    flat = "flat"
-
-
-QUICK = (Part.throughput, Part.delays, Part.rebuilds)
-"""What a run of four minutes measures; the others take a log of 10 to 50 million events."""
 
 
 def run(parts: Iterable[Part], *, seen: Callable[[str], None]) -> list[Figure]:

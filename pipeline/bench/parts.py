@@ -1,0 +1,17 @@
+"""What may be measured, by name."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Part(StrEnum):
+    throughput = "throughput"
+    delays = "delays"
+    rebuilds = "rebuilds"
+    live = "live"
+    flat = "flat"
+
+
+QUICK = (Part.throughput, Part.delays, Part.rebuilds)
+"""What a run of four minutes measures; the others take a log of 10 to 50 million events."""
