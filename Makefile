@@ -48,8 +48,9 @@ format: $(VENV)/installed ## lay the code out
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-chaos: $(VENV)/installed ## 300 kills at random, about 10 minutes; then a million broken commands
+chaos: $(VENV)/installed ## 300 kills at random; all ways in which Redis forgets; a million broken commands
 	$(BIN)/python -m tests.chaos.run --kills 300
+	$(BIN)/python -m tests.failover
 	$(BIN)/python -m tests.chaos.fuzz --count 1000000
 
 bench: $(VENV)/installed ## figures of this machine, beside their limits

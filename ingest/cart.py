@@ -89,9 +89,11 @@ def evolve(state: State, event: Event) -> State:
 
 
 def _changed(cart: Open, product_id: str, units: int, value_cents: int) -> Open:
-    line = cart.line(product_id)
-    lines = {**cart.lines, product_id: Line(line.quantity + units, line.value_cents + value_cents)}
-    if not lines[product_id].quantity:
+    quantity, cents = cart.line(product_id)
+    quantity += units
+    assert quantity >= 0, "only what is in a cart is removed from it"
+    lines = {**cart.lines, product_id: Line(quantity, cents + value_cents)}
+    if not quantity:
         del lines[product_id]
     return Open(lines, cart.units + units, cart.value_cents + value_cents)
 

@@ -43,6 +43,10 @@ TOLD_EVERY_S = 60.0
 """How often at most it is said that replies are lost."""
 
 
+_MISTAKES = ("WRONGTYPE", "ACL failure", "can't run this command")
+"""What Redis says, also in a script, where trying again is of no use."""
+
+
 class StreamReader:
     """Reads one stream in order, from after `last_id`, without ever waiting for new entries.
 
@@ -272,7 +276,7 @@ class StreamReader:
         if isinstance(error, Changed):
             logger.info("%s: joined anew: %s", self._stream, error)
             self._ask_at = time.monotonic() + RETRY_FIRST_S
-        elif is_mistake(error) or str(error).startswith("WRONGTYPE"):
+        elif is_mistake(error) or any(words in str(error) for words in _MISTAKES):
             raise unreachable(self._url, error) from None
         else:
             self._backoff.failed(error)

@@ -26,6 +26,7 @@ from typing import Any
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
+from ingest import rights
 from ingest.errors import FoldlogError
 from ingest.source import Stop
 from pipeline import logs
@@ -136,10 +137,12 @@ def run_of(name: str) -> str:
 def _announced(settings: Settings, name: str) -> Iterator[None]:
     """The program's own file in `data/programs/`, locked while it lives."""
     settings.programs.mkdir(parents=True, exist_ok=True)
+    rights.share(settings.programs)
     about = Program(name, socket.gethostname(), os.getpid(), time.time())
     path = settings.programs / run_of(name)
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        rights.share(path)
         os.write(file.fileno(), json.dumps(asdict(about)).encode())
         try:
             yield

@@ -115,8 +115,16 @@ class Reader:
         until = {p: at + int(behind[p] * share) for p, at in held.items()}
         with _no_room():
             self.writer.catch_up(until, self._states.moved)
-            self._publish()
+            if time.monotonic() >= self._publisher.next_at:
+                self._publish()
+            else:
+                self._hold()
         return True
+
+    def _hold(self) -> None:
+        """Bring what is applied to the disk, so that states may leave memory."""
+        self.writer.checkpoint()
+        self._states.held_durably()
 
     def fold(self, look: Look) -> Look:
         """Evolve the states by what is new; it waits for the next flush, since nobody sees it."""
@@ -141,8 +149,7 @@ class Reader:
             rows = pa.concat_tables(rows.table for rows in waiting)
             self.writer.apply(rows, self._states.touched(), until, last_ids)
             if self._states.are_many:
-                self.writer.checkpoint()
-                self._states.held_durably()
+                self._hold()
         self._flushed = True
         return look
 

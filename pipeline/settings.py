@@ -125,7 +125,9 @@ class Settings(BaseSettings):
 
         Raises `FoldlogError` where the group cannot be let in.
         """
-        shared = [self.events, self.kept, self.published, self.exported, self.lock]
+        shared = [
+            self.events, self.kept, self.published, self.exported, self.lock, self.programs
+        ]  # fmt: skip
         rights.protect(self.data, self.group, shared)
         self.lock.touch()  # whoever may ask whether a pipeline runs needs it
         rights.share(self.lock)

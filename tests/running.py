@@ -141,10 +141,10 @@ class Up:
 
     def ready(self) -> Producer:
         """A producer, as soon as the pipeline has announced itself."""
-        self._wait_until_it_says_so()
+        self.wait_until_it_says_so()
         return Producer(self.settings.reachable_redis, self.settings.load_domain())
 
-    def _wait_until_it_says_so(self) -> None:
+    def wait_until_it_says_so(self) -> None:
         """On standard output, or where that is JSON, with all else on standard error."""
         said = self.process.stderr if self.settings.log_format == "json" else self.process.stdout
         assert said is not None
@@ -175,7 +175,7 @@ class Up:
 
     def settle(self, seconds: float = DEADLINE_S) -> None:
         """Wait until every command is committed and published."""
-        self._wait_until_it_says_so()
+        self.wait_until_it_says_so()
 
         def settled() -> bool:
             if self.process.poll() is not None:

@@ -22,8 +22,8 @@ from pipeline.settings import Settings
 from tests.running import InProcess, Up, foldlog
 
 WORDS = [
-    "demo", "new", "up", "send", "query", "history", "status", "rebuild", "compact", "export",
-    "bench", "verify", "schema", "resubmit",
+    "demo", "new", "up", "work", "read", "send", "query", "history", "status", "rebuild",
+    "compact", "export", "bench", "verify", "schema", "resubmit",
 ]  # fmt: skip
 ADD = {
     "type": "AddProduct",
@@ -182,7 +182,7 @@ def test_status_shows_positions_and_lag(settings: Settings, running: Up) -> None
     shown = foldlog(settings, "status").stdout
     assert "published" in shown
     assert "up to date" in shown
-    assert "1 of 1 workers" in shown
+    assert "partitions 0, 1, 2, 3" in shown
 
 
 def test_mistakes_are_one_line(settings: Settings, tmp_path: Path) -> None:

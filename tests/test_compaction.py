@@ -112,7 +112,7 @@ def test_a_file_that_an_analyst_has_open_answers_while_the_log_is_compacted(
             more = [c | {"command_id": f"{seed}{i}"} for i, c in enumerate(shopping(20, seed=seed))]
             for number, command in enumerate(more):
                 pipeline.decide(0, [entry(1_000 * (seed + 1) + number, command)])
-            pipeline.writer.catch_up()
+            pipeline.flush()
             pipeline.publish()
             compact(settings, pipeline.log)
             covered_long_ago(pipeline.log)

@@ -86,7 +86,7 @@ def test_no_step_is_without_its_crash_points() -> None:
     assert missing == []
 
 
-READ_SIDE = ("flush", "publish", "aside")
+READ_SIDE = ("flush", "publish", "aside", "kept")
 """What the names of points begin with at which only the read side comes by."""
 
 

@@ -130,7 +130,7 @@ def shop(pipeline: InProcess, commands: int, seed: int) -> None:
         for at in range(0, len(mine), 10):
             entries = [entry(seed * 10_000 + at + i, c) for i, c in enumerate(mine[at : at + 10])]
             pipeline.decide(number, entries)
-    pipeline.writer.catch_up()
+    pipeline.flush()
 
 
 @pytest.mark.parametrize("read_by", [by_pyarrow, by_pandas, by_polars])

@@ -239,7 +239,7 @@ def test_damage_is_found_named_and_not_built_upon(
     content = bytearray(file.path.read_bytes())
     if damage == "flipped":
         names = pq.ParquetFile(file.path).schema_arrow.names
-        column = pq.ParquetFile(file.path).metadata.row_group(0).column(names.index("command_id"))
+        column = pq.ParquetFile(file.path).metadata.row_group(0).column(names.index("stream_id"))
         content[column.data_page_offset + column.total_compressed_size - 3] ^= 1
         file.path.write_bytes(content)
     elif damage == "truncated":

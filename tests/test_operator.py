@@ -131,7 +131,9 @@ def test_a_payload_is_in_no_line_where_the_domains_code_fails_on_it(
     pipeline = up(settings)
     with pipeline.ready() as producer:
         producer.send_many([{"type": "Fail", "id": "7", "text": SECRET}])
-    assert pipeline.process.wait(60) == 1
+    wait_for(settings.errors.exists, "an error")
+    wait_for(lambda: "is halted" in settings.errors.read_text(), "the partition to be halted")
+    assert pipeline.stop() == 0
     said = pipeline.errors()
     assert "ValueError" in said
     assert "nothing is lost" in said

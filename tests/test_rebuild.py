@@ -158,7 +158,7 @@ def test_a_declaration_that_does_not_hold_leaves_the_pipeline_running(
         assert failed.stderr.count("\n") == 1
         assert "bad.sql:3: median" in failed.stderr
         (tmp_path / "sql" / "bad.sql").write_text(
-            "-- Bad.\nSELECT error(product_id) AS e, count(*) AS n FROM events GROUP BY ALL"
+            "-- Bad.\nSELECT product_id::INT AS e, count(*) AS n FROM events GROUP BY ALL"
         )
         failed = foldlog(own, "rebuild")
         assert failed.returncode == 1

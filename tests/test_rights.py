@@ -119,7 +119,7 @@ def test_a_group_may_read_the_log_the_published_file_and_the_exports_and_nothing
         run_through(private.model_copy(update={"group": str(GROUP)}), up, 1)
     found, whose = modes(private.data), groups(private.data)
     assert found["."] == 0o2710
-    readable = ("events", "kept", "parquet", "read_models.duckdb", "lock")
+    readable = ("events", "kept", "parquet", "read_models.duckdb", "lock", "programs")
     shared = {path for path in found if path.startswith(readable)}
     for path in shared - {"events/_compaction.lock"}:
         assert found[path] == (0o2750 if (private.data / path).is_dir() else 0o640), path
@@ -212,7 +212,7 @@ def test_a_read_only_copy_can_be_looked_at_and_verified(tmp_path: Path, lock: bo
     for at in range(0, 60, 5):
         commands = shopping(60)[at : at + 5]
         pipeline.decide(0, [entry(at + i, c) for i, c in enumerate(commands)])
-    pipeline.writer.catch_up()
+    pipeline.flush()
     pipeline.publish()
     pipeline.writer.close()
     if not lock:

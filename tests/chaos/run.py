@@ -169,6 +169,7 @@ class Chaos:
             self.pipeline.kill()
             self.pipeline.start()
         elif what == "redis":
+            self.pipeline.wait_until_it_says_so()  # it does not start without
             self.redis.now.kill()
             time.sleep(self._random.random())
             self.redis.now.start("--appendfsync", "always")
@@ -178,6 +179,7 @@ class Chaos:
 
     def _forget(self, change: str) -> None:
         """Redis goes back to what it was a little earlier, with a clock that is another."""
+        self.pipeline.wait_until_it_says_so()
         skew_s = self._random.choice(SKEWS_S)
         with self._halted():  # so that the log is ahead of what Redis goes back to
             wait_for(lambda: self._waiting() == 0, "the workers to catch up", SETTLE_S)
