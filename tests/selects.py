@@ -92,8 +92,8 @@ EXPRESSIONS = {
         *["CASE WHEN {flag} THEN {number} END", "extract(month FROM {time})", "year({time})"],
         *["date_diff('day', {time}, {time})", "({flag})::INTEGER", "ifnull({number}, -1)"],
         *["[{number}, 1][1]", "len([{text}])", "list_sum([{number}, {number}])"],
-        *["list_transform([{number}], lambda z: z + 1)[1]", "nullif({number}, 2)"],
-        *["list_filter([{number}, 3], lambda y: y > 1)[1]", "TRY_CAST({text} AS INT)"],
+        *["list_transform([{number}], lambda each: each + 1)[1]", "nullif({number}, 2)"],
+        *["list_filter([{number}, 3], lambda each: each > 1)[1]", "TRY_CAST({text} AS INT)"],
         *["[y + 1 FOR y IN [{number}, 2] IF y > 1][1]", "({number} & 3)", "hash({text}) % 7"],
     ],
     "time": [

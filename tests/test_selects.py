@@ -116,7 +116,7 @@ def batches(rows: pa.Table, sizes: list[int]) -> Iterator[pa.Table]:
             yield pa.Table.from_pylist(taken, rows.schema)
 
 
-@settings(max_examples=15 * MORE, deadline=None, suppress_health_check=quietly)
+@settings(max_examples=15 * MORE, deadline=None, suppress_health_check=quietly, derandomize=True)
 @given(
     st.lists(selects(), min_size=2, max_size=2),
     st.lists(selects(unfit=False), min_size=2, max_size=2),
@@ -148,7 +148,7 @@ def check(select: Both, seed: int, sizes: list[int], folder: Path, fit: bool = F
         assert live == direct, note
 
 
-@settings(max_examples=5 * MORE, deadline=None, suppress_health_check=quietly)
+@settings(max_examples=5 * MORE, deadline=None, suppress_health_check=quietly, derandomize=True)
 @given(
     st.lists(selects(unfit=False), min_size=5, max_size=9),
     st.integers(0, 4),
