@@ -256,9 +256,6 @@ class Writer:
         except duckdb.Error as error:
             raise self._failed(where, error) from None
 
-    def _rows_between(self, since: Positions, until: Positions) -> str:
-        return current_rows(self._domain, self._log, since, until)
-
     def publish_log(self, until: Positions, files: Files) -> None:
         """Point the relations at the rows of a `moment`, in the files that hold them."""
         rows = current_rows(self._domain, self._log, {}, until, files, self._kept.folder)
