@@ -158,13 +158,15 @@ def trim(settings: Settings, log: Log) -> KeptForReaders:
         if age_s < settings.compact_grace_s or (age_s < settings.compact_kept_s and total <= most):
             break
         with suppress(FileNotFoundError):
-            crash.point("trim.to_remove")
+            crash.point("compact.to_trim")
             os.unlink(path)
-            crash.point("trim.removed")
+            crash.point("compact.trimmed")
         total -= size
         removed += 1
     kept = KeptForReaders(len(waiting) - removed, total, now)
+    crash.point("compact.to_note")
     (settings.kept / NOTE).write_text(json.dumps(asdict(kept)))
+    crash.point("compact.noted")
     rights.share(settings.kept / NOTE)
     return kept
 

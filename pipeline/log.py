@@ -297,7 +297,9 @@ class Log:
             raise _superseded(partition, first, _run_of(path)) from None
         # The name is free again once the commit that had it is compacted and removed.
         if first <= self._removed(partition) and self._is_compacted(partition, first):
+            crash.point("append.to_take_back")
             path.unlink()
+            crash.point("append.taken_back")
             raise _superseded(partition, first)
 
     def _is_compacted(self, partition: int, first: int) -> bool:

@@ -23,6 +23,7 @@ import duckdb
 import pyarrow as pa
 from bytewax.dataflow import Dataflow
 
+from ingest import crash
 from ingest.domain import Domain
 from ingest.errors import NoRoom, ReadModelInvalid, one_line
 from ingest.source import Stop
@@ -160,7 +161,9 @@ class Reader:
         with _no_room():
             if self._settings.rebuilt.exists() and self._take_over():
                 self._publish()
+                crash.point("hand_over.to_remove")
                 self._settings.rebuilt.unlink()
+                crash.point("hand_over.removed")
             elif look.last or (changed and now >= self._publisher.next_at):
                 self._publish()
 

@@ -68,7 +68,9 @@ def rebuild(
     )
     with only_one, log.reading():
         aside = settings.data / "rebuilding.duckdb"
+        crash.point("rebuild.to_clear")
         aside.unlink(missing_ok=True)
+        crash.point("rebuild.cleared")
         until = {p: log.next_position(p) for p in range(log.partitions)}
         total, built = sum(until.values()), []
         with opened(aside) as db:
@@ -100,7 +102,9 @@ def rebuild(
                 built.append(Built(model.name, total, time.monotonic() - started))
             last_ids = {p: log.stream_id(p, end - 1) or "" for p, end in until.items() if end}
             tables.move_to(until, last_ids)
+            crash.point("rebuild.to_checkpoint")
             db.execute("CHECKPOINT")
+            crash.point("rebuild.checkpointed")
         crash.point("rebuild.to_rename")
         os.replace(aside, settings.rebuilt)
         crash.point("rebuild.renamed")
@@ -198,4 +202,6 @@ def take_over(settings: Settings) -> None:
     writer.adopt(settings.rebuilt)
     Publisher(writer, settings.published, 0).publish()
     writer.close()
+    crash.point("hand_over.to_remove")
     settings.rebuilt.unlink()
+    crash.point("hand_over.removed")

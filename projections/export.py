@@ -49,7 +49,9 @@ def export(published: Path, folder: Path) -> tuple[list[Path], Positions]:
             crash.point("export.renamed")
         for path in folder.iterdir():
             if path not in paths and path.is_file():
+                crash.point("export.to_remove")
                 path.unlink()
+                crash.point("export.removed")
     except (OSError, duckdb.Error) as error:
         raise NoRoom(f"the read models cannot be written to {folder}: {one_line(error)}") from None
     return paths, positions

@@ -231,7 +231,8 @@ def test_damage_is_not_compacted(tmp_path: Path) -> None:
     "point",
     ["commit.to_write", "commit.written", "commit.to_link", "commit.linked", "commit.done",
      "replace.to_rename", "replace.renamed", "replace.to_fsync_folder", "replace.done",
-     "compact.to_remove", "compact.removed", "trim.to_remove", "trim.removed"],
+     "compact.to_remove", "compact.removed", "compact.to_trim", "compact.trimmed",
+     "compact.to_note", "compact.noted"],
 )  # fmt: skip
 def test_a_compaction_that_dies_loses_nothing_and_doubles_nothing(
     tmp_path: Path, point: str
@@ -240,10 +241,10 @@ def test_a_compaction_that_dies_loses_nothing_and_doubles_nothing(
     before = pipeline.rows()
     settings = at_once(tmp_path)
     pipeline.publish()
-    if point.startswith("trim"):
+    if "trim" in point or "note" in point:
         compact(settings, pipeline.log)
         pipeline.publish()
-    time_of_many = 3 if point.startswith(("compact", "trim")) else 1
+    time_of_many = 3 if point.startswith("compact") and "note" not in point else 1
     died = foldlog(settings, "compact", environment={crash.VARIABLE: f"{point}:{time_of_many}"})
     assert died.returncode == crash.EXIT_CODE
     assert pipeline.rows().equals(before)

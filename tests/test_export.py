@@ -233,7 +233,9 @@ def test_an_export_of_the_log_that_dies_doubles_nothing(tmp_path: Path, point: s
     assert not [p for p in (tmp_path / "parquet").rglob("*") if p.suffix not in ("", ".parquet")]
 
 
-@pytest.mark.parametrize("point", ["export.to_rename", "export.renamed"])
+@pytest.mark.parametrize(
+    "point", ["export.to_rename", "export.renamed", "export.to_remove", "export.removed"]
+)
 def test_an_export_that_dies_leaves_whole_files(
     settings: Settings, up: Callable[..., Up], point: str, tmp_path: Path
 ) -> None:
@@ -246,9 +248,10 @@ def test_an_export_that_dies_leaves_whole_files(
     (first, *_) = foldlog(settings, "export").stdout.splitlines()
     assert first.startswith(str(settings.exported / "cart_items.parquet"))
     (settings.exported / "removed.parquet").write_bytes(b"of a read model that is no more")
-    died = foldlog(settings, "export", environment={crash.VARIABLE: f"{point}:3"})
+    times = 1 if "remove" in point else 3
+    died = foldlog(settings, "export", environment={crash.VARIABLE: f"{point}:{times}"})
     assert died.returncode == crash.EXIT_CODE
-    (settings.exported / "removed.parquet").unlink()
+    (settings.exported / "removed.parquet").unlink(missing_ok=True)
     assert exported(settings) == published(settings, [*exported(settings)])
     assert foldlog(settings, "export").returncode == 0
     assert not list(settings.exported.glob("*.next"))

@@ -262,6 +262,30 @@ def test_what_a_stale_writer_left_beside_a_compacted_file_is_passed_over(
     assert log.next_position(0) == 5
 
 
+class Killed(BaseException):
+    """In place of the end of the process."""
+
+
+@pytest.mark.parametrize("point", ["append.to_take_back", "append.taken_back"])
+def test_a_stale_writer_that_dies_while_it_takes_its_commit_back_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    log = filled(tmp_path, [1, 1, 3])
+    before = pa.concat_tables(log.read(0))
+    small = log.files(0)[:2]
+    log.append_compacted(0, small)
+    log.remove(0, small)
+
+    def die() -> None:
+        raise Killed
+
+    at(monkeypatch, point, die)
+    with pytest.raises(Killed):
+        log.append(0, 0, rows_at(log, 0, 9))
+    assert pa.concat_tables(log.read(0)).equals(before)
+    assert log.next_position(0) == 5
+
+
 def test_a_writer_goes_on_after_a_copy_that_knows_of_later_removals_than_it_has_files(
     tmp_path: Path,
 ) -> None:

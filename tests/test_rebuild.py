@@ -117,7 +117,11 @@ def test_everything_is_rebuilt_from_the_log_alone(
     )
 
 
-@pytest.mark.parametrize("point", ["rebuild.to_rename", "rebuild.renamed"])
+@pytest.mark.parametrize(
+    "point",
+    ["rebuild.to_clear", "rebuild.cleared", "rebuild.to_checkpoint", "rebuild.checkpointed",
+     "rebuild.to_rename", "rebuild.renamed", "hand_over.to_remove", "hand_over.removed"],
+)  # fmt: skip
 def test_a_rebuild_that_dies_leaves_everything_as_it_was_or_done(
     settings: Settings, up: Callable[..., Up], point: str
 ) -> None:
