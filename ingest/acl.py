@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 from ingest.client import is_mistake
-from ingest.streams import behind_stream, command_stream, reply_prefix
+from ingest.keys import behind_stream, command_stream, reply_prefix
 
 _BEYOND_ALL = "18446744073709551615-18446744073709551615"
 

@@ -42,7 +42,8 @@ import redis
 from redis.exceptions import ResponseError
 
 from ingest import crash
-from ingest.streams import Entry, entry_of
+from ingest.entries import Entry, entry_of
+from ingest.stream_id import SEQUENCE_MAX, as_numbers, next_id
 
 Words: TypeAlias = Sequence[Any]
 """A command to Redis and its arguments."""
@@ -62,7 +63,6 @@ ANSWER_S = 5.0
 PAGE = 1000
 """Entries that are compared, removed or moved at a time."""
 
-SEQUENCE_MAX = 2**64 - 1
 
 _FULL = "equal or smaller"
 """Redis' answer to an id that is not above the stream's last one."""
@@ -318,14 +318,3 @@ def _last_generated_id(info: list[Any] | None) -> str:
         return "0-0"
     found: str = info[info.index(b"last-generated-id") + 1].decode()
     return found
-
-
-def as_numbers(stream_id: str) -> tuple[int, int]:
-    milliseconds, _, sequence = stream_id.partition("-")
-    return int(milliseconds), int(sequence)
-
-
-def next_id(stream_id: str) -> str:
-    """The lowest id above another."""
-    milliseconds, sequence = as_numbers(stream_id)
-    return f"{milliseconds}-{sequence + 1}" if sequence < SEQUENCE_MAX else f"{milliseconds + 1}-0"

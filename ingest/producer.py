@@ -23,9 +23,10 @@ from ingest.cart import cart
 from ingest.client import explained, open_async_client, open_client
 from ingest.domain import Domain
 from ingest.errors import NotAvailable
+from ingest.keys import partitions_key
+from ingest.outage import LOST, RETRY_FIRST_S, RETRY_MAX_S
 from ingest.outcome import Outcome
 from ingest.replies import Asked, CommandLike, Replies, Sent, Wire, accepted, out_of_time
-from ingest.streams import LOST, RETRY_FIRST_S, RETRY_MAX_S, partitions_key
 
 T = TypeVar("T")
 

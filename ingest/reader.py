@@ -15,21 +15,19 @@ from redis.exceptions import ResponseError, TimeoutError
 
 from ingest import crash
 from ingest.client import is_mistake, unreachable
-from ingest.joining import ANSWER_S, Changed, Compare, Line, Read, as_numbers, join, trim
-from ingest.outcome import Outcome
-from ingest.streams import (
-    LOST,
+from ingest.entries import Entry, entry_of
+from ingest.joining import ANSWER_S, Changed, Compare, Line, Read, join, trim
+from ingest.keys import (
     REPLY_EXPIRES_S,
-    RETRY_FIRST_S,
-    Backoff,
-    Entry,
     behind_stream,
     command_stream,
-    entry_of,
     halted_key,
     partitions_key,
     repairs_key,
 )
+from ingest.outage import LOST, RETRY_FIRST_S, Backoff
+from ingest.outcome import Outcome
+from ingest.stream_id import as_numbers
 
 logger = logging.getLogger("foldlog")
 

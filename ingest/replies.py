@@ -28,8 +28,8 @@ from ingest.errors import (
     Rejected,
     one_line,
 )
+from ingest.keys import command_stream, reply_prefix
 from ingest.outcome import Outcome
-from ingest.streams import command_stream, reply_prefix
 
 CommandLike: TypeAlias = Command | Mapping[str, Any]
 Ticket = TypeVar("Ticket")

@@ -5,68 +5,18 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 
 from ingest import crash
+from ingest.entries import Batch
 from ingest.reader import StreamReader
-from ingest.streams import Entry
-
-X = TypeVar("X")
-Y = TypeVar("Y")
+from ingest.stop import Stop
 
 WAIT_MAX_S = 0.05
 """An idle worker looks this often whether it is to stop, or has to connect."""
-
-
-@dataclass
-class Stop:
-    """How a process ends its dataflow: `requested` after the batch in hand, `failed` at once.
-
-    A failure never travels through the engine, which would print it in its own way: the source ends
-    the dataflow instead, and the process tells the error when the engine has returned.
-    """
-
-    requested: bool = False
-    error: BaseException | None = None
-    raises: bool = False
-    """Let failures travel through the engine all the same: where it was started by hand."""
-
-    def failed(self, error: BaseException) -> None:
-        self.error = self.error or error
-        if self.raises:
-            raise error
-
-    def guarded(self, step: Callable[[X], Y]) -> Callable[[X], Y | None]:
-        """The step, for `op.filter_map`: once something has failed, nothing is handled any more."""
-
-        def attempt(item: X) -> Y | None:
-            if self.error is not None:
-                return None
-            try:
-                return step(item)
-            except BaseException as error:
-                self.failed(error)
-                return None
-
-        return attempt
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What moves through the dataflow first: entries of one partition's stream, in order."""
-
-    partition: int
-    entries: list[Entry]
-
-    def before(self, stream_id: str | None) -> Batch:
-        """Its entries before one of them."""
-        ids = [entry[0].decode() for entry in self.entries]
-        end = ids.index(stream_id) if stream_id in ids else 0
-        return Batch(self.partition, self.entries[:end])
 
 
 class Share(Protocol):

@@ -22,7 +22,7 @@ from pydantic_core import from_json
 from ingest import crash
 from ingest.client import is_mistake, open_client, unreachable
 from ingest.command import partition_of
-from ingest.streams import command_stream, partitions_key
+from ingest.keys import command_stream, partitions_key
 
 logger = logging.getLogger("foldlog")
 

@@ -25,8 +25,8 @@ from ingest.client import connect
 from ingest.command import partition_of
 from ingest.domain import Domain
 from ingest.errors import FoldlogError, NotAvailable
+from ingest.keys import command_stream
 from ingest.producer import Producer
-from ingest.streams import command_stream
 from pipeline.log import Log
 from pipeline.process import Pipeline
 from pipeline.settings import Settings

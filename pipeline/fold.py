@@ -21,7 +21,9 @@ from ingest.command import (
     reader,
 )
 from ingest.domain import Domain
+from ingest.entries import Batch, Entry
 from ingest.errors import DomainFailed, Rejected
+from ingest.keys import command_stream, reply_prefix
 from ingest.outcome import Kind, Outcome
 from ingest.schema import (
     ENVELOPE,
@@ -30,13 +32,9 @@ from ingest.schema import (
     REJECTED,
     UNREADABLE,
 )
-from ingest.source import Batch
-from ingest.streams import Entry, command_stream, reply_prefix
+from ingest.stream_id import recorded_us
 from pipeline.aggregates import Aggregate, Aggregates
 from pipeline.outcomes import First, Outcomes
-
-RECORDED_AT_MAX_MS = 253_402_300_799_999
-"""The end of the year 9999: a stream id may say later, a timestamp may not."""
 
 EVENT_TYPE_OF_OUTCOME: dict[Kind, str] = {
     "accepted": NOTHING_CHANGED,
@@ -67,7 +65,7 @@ class Partition:
 
     def has_outcome(self, stream_id: bytes, command_id: str | None) -> bool:
         """Whether a command that stands in an entry has an outcome already."""
-        self.outcomes.restore(_microseconds(stream_id.partition(b"-")[0]))
+        self.outcomes.restore(recorded_us(stream_id))
         return command_id is not None and self.outcomes.seen(command_id)
 
 
@@ -168,7 +166,7 @@ class Fold:
         for a mistake in the domain's code; the entries before its `stream_id` can be decided.
         """
         if batch.entries:
-            partition.outcomes.restore(_microseconds(batch.entries[0][0].partition(b"-")[0]))
+            partition.outcomes.restore(recorded_us(batch.entries[0][0]))
         try:
             return self._decide(partition, batch, check=False)
         except (*_DOES_NOT_FIT, DomainFailed):
@@ -184,13 +182,13 @@ class Fold:
         kind: Kind
         reason: str | None
         new: list[Row]
-        millisecond, recorded_us, recorded_at = b"none yet", 0, _EPOCH
+        millisecond, recorded, recorded_at = b"none yet", 0, _EPOCH
 
         for stream_id, payload, fields in batch.entries:
             if not stream_id.startswith(millisecond):
                 millisecond = stream_id[: stream_id.index(b"-") + 1]
-                recorded_us = _microseconds(millisecond[:-1])
-                recorded_at = datetime.fromtimestamp(recorded_us / 1_000_000, UTC)
+                recorded = recorded_us(stream_id)
+                recorded_at = datetime.fromtimestamp(recorded / 1_000_000, UTC)
 
             command = self._read(payload)
             if command.reply_to is not None:
@@ -199,7 +197,7 @@ class Fold:
             first: First | None = None
             if command_id is not None and (command_id in outcomes or seen(command_id)):
                 position = partition.next_position + len(rows)
-                first = partition.outcomes.first(command_id, position, recorded_us, outcomes)
+                first = partition.outcomes.first(command_id, position, recorded, outcomes)
             duplicate = first is not None
             if first is None:
                 kind, reason, new = "accepted", None, []
@@ -216,7 +214,7 @@ class Fold:
                     else:
                         try:
                             new, aggregate = self._events(
-                                aggregate, command, aggregate_id, stream_id, recorded_us, check
+                                aggregate, command, aggregate_id, stream_id, recorded, check
                             )
                             changed[aggregate_id] = aggregate
                         except Rejected as rejected:
@@ -229,11 +227,11 @@ class Fold:
                             raise failed(what, error, stream_id.decode()) from error
                 rows += new or [(
                     stream_id, EVENT_TYPE_OF_OUTCOME[kind], aggregate_id, None, command_id,
-                    command.correlation_id, command.causation_id, recorded_us,
+                    command.correlation_id, command.causation_id, recorded,
                     getattr(command, "occurred_at", None), None,
                     reason, self._kept(kind, payload, fields),
                 )]  # fmt: skip
-                first = partition.next_position + len(rows) - 1, kind, reason, recorded_us
+                first = partition.next_position + len(rows) - 1, kind, reason, recorded
                 if command_id is not None:
                     outcomes[command_id] = first
             if command.reply_to is not None:
@@ -284,7 +282,7 @@ class Fold:
         command: Command,
         aggregate_id: str,
         stream_id: bytes,
-        recorded_us: int,
+        recorded: int,
         check: bool,
     ) -> tuple[list[Row], Aggregate]:
         """The rows of a command's events, and the aggregate after them.
@@ -302,7 +300,7 @@ class Fold:
             version += 1
             rows.append((
                 stream_id, event_type, aggregate_id, version,
-                command.command_id, command.correlation_id, command.causation_id, recorded_us,
+                command.command_id, command.correlation_id, command.causation_id, recorded,
                 command.occurred_at, event, None, None,
             ))  # fmt: skip
         if check:
@@ -362,11 +360,6 @@ def _to_log(name: str, classes: Iterable[type]) -> dict[type, Callable[[Any], An
 def _as_reason(text: object) -> str:
     """As a column takes it, whatever the domain's code says."""
     return str(text)[:REASON_LENGTH_MAX].encode(errors="replace").decode()
-
-
-def _microseconds(stream_id_time: bytes) -> int:
-    """When an entry was recorded, by the first part of its stream id."""
-    return min(int(stream_id_time), RECORDED_AT_MAX_MS) * 1000
 
 
 def failed(what: str, error: Exception, stream_id: str | None = None) -> DomainFailed:

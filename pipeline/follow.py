@@ -17,7 +17,7 @@ import pyarrow as pa
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 
 from ingest.domain import Domain
-from ingest.source import Stop
+from ingest.stop import Stop
 from pipeline.log import Log
 from pipeline.recovery import Decoder
 from projections.relations import Positions

@@ -28,7 +28,7 @@ from bytewax.run import cli_main
 
 from ingest import rights
 from ingest.errors import FoldlogError
-from ingest.source import Stop
+from ingest.stop import Stop
 from pipeline import logs
 from pipeline.lock import is_held
 from pipeline.settings import Settings

@@ -26,7 +26,7 @@ from bytewax.dataflow import Dataflow
 from ingest import crash
 from ingest.domain import Domain
 from ingest.errors import NoRoom, ReadModelInvalid, one_line
-from ingest.source import Stop
+from ingest.stop import Stop
 from pipeline import metrics
 from pipeline.compaction import compact
 from pipeline.exports import export_changes

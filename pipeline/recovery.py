@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 
 from ingest.columns import Column, as_is, record_of, values_of
 from ingest.domain import Domain
+from ingest.entries import Entry
 from ingest.errors import FoldlogError, LogMismatch
-from ingest.joining import Compare, Standing, as_numbers
+from ingest.joining import Compare, Standing
 from ingest.schema import OUTCOME_TYPES
-from ingest.streams import Entry
+from ingest.stream_id import as_numbers
 from pipeline.aggregates import Aggregate, Aggregates
 from pipeline.fold import Fold, FoldedRows, Partition, failed
 from pipeline.log import Log, LogFile

@@ -16,8 +16,9 @@ from ingest import strays
 from ingest.client import open_client, unreachable
 from ingest.domain import Domain
 from ingest.joining import waiting
+from ingest.keys import behind_stream, command_stream, halted_key, repairs_key
 from ingest.schema import REJECTED, UNREADABLE
-from ingest.streams import behind_stream, command_stream, halted_key, repairs_key
+from ingest.stream_id import recorded_us
 from pipeline.compaction import kept_for_readers
 from pipeline.fold import Fold
 from pipeline.lock import is_held
@@ -201,7 +202,7 @@ def _ask_redis(
                 if said.lags[number]:
                     entries: Any = client.xrange(stream, f"({last_id}", count=1)
                     for stream_id, _ in entries:
-                        said.waiting_since[number] = int(stream_id.partition(b"-")[0]) / 1000
+                        said.waiting_since[number] = recorded_us(stream_id) / 1e6
             with suppress(redis.ResponseError):  # rights that only this page needs
                 said.memory_bytes = int(client.info("memory")["used_memory"])
             with suppress(redis.ResponseError):

@@ -24,8 +24,8 @@ from ingest.client import (
     shown,
 )
 from ingest.errors import FoldlogError
+from ingest.keys import partitions_key
 from ingest.server import EmbeddedServer, die_with_parent
-from ingest.streams import partitions_key
 from pipeline import logs
 from pipeline.lock import alone
 from pipeline.log import Log

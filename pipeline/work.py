@@ -21,11 +21,13 @@ from functools import partial
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
+from ingest.entries import Batch
 from ingest.errors import DomainFailed, Superseded
+from ingest.halted import tell_halted
 from ingest.reader import StreamReader
-from ingest.source import Batch, CommandSource, Stop
+from ingest.source import CommandSource
+from ingest.stop import Stop
 from ingest.strays import Watch
-from ingest.streams import tell_halted
 from pipeline import metrics
 from pipeline.fold import Decided, Fold, Partition
 from pipeline.log import Log

@@ -20,10 +20,10 @@ import pyarrow as pa
 
 from ingest.cart import cart
 from ingest.domain import Domain
+from ingest.entries import Batch, Entry
 from ingest.errors import FoldlogError
 from ingest.producer import Producer
-from ingest.source import Batch, Stop
-from ingest.streams import Entry
+from ingest.stop import Stop
 from pipeline.fold import Decided, Fold, Partition
 from pipeline.follow import Look
 from pipeline.log import Log

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
+from ingest.keys import command_stream, partitions_key
 from ingest.server import EmbeddedServer
-from ingest.streams import command_stream, partitions_key
 from pipeline.cli import app
 from pipeline.settings import Settings
 from tests.running import InProcess, Up, foldlog

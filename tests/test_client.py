@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from ingest.client import connect, durability_warning, shown
 from ingest.errors import FoldlogError, RedisUnreachable
+from ingest.keys import partitions_key
 from ingest.producer import AsyncProducer, Producer
-from ingest.streams import partitions_key
 from pipeline.cli import main
 from pipeline.log import Log
 from pipeline.settings import Settings

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 from ingest.cart import cart
 from ingest.client import connect
+from ingest.keys import partitions_key
 from ingest.producer import Producer
-from ingest.streams import partitions_key
 from pipeline.log import Log
 from pipeline.settings import Settings
 from pipeline.status import status

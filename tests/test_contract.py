@@ -18,9 +18,9 @@ from ingest.cart import cart
 from ingest.command import partition_of
 from ingest.contract import asyncapi, commands_schema, events_schema, outcomes_schema
 from ingest.domain import Domain
+from ingest.entries import Batch
+from ingest.keys import command_stream
 from ingest.schema import UNREADABLE as UNREADABLE_TYPE
-from ingest.source import Batch
-from ingest.streams import command_stream
 from pipeline.fold import Fold, Partition
 from pipeline.settings import Settings
 from pipeline.starter.domain import domain as starter

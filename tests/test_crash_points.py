@@ -14,9 +14,9 @@ import pytest
 
 from ingest import crash
 from ingest.client import connect
+from ingest.keys import partitions_key
 from ingest.producer import Producer
 from ingest.server import EmbeddedServer
-from ingest.streams import partitions_key
 from pipeline.log import Log
 from pipeline.settings import Settings
 from pipeline.status import status
@@ -73,7 +73,7 @@ WITHOUT = {
     "pipeline/program.py": "which programs run: a lock on the file tells, not its content",
     "pipeline/snapshot.py:_open": "an empty cache",
     "pipeline/snapshot.py:discard": "removes a cache",
-    "pipeline/up.py:__init__": "which programs are wanted: a lock on the file tells whether it counts",
+    "pipeline/up.py:__init__": "which programs are wanted; the lock tells whether it counts",
     "projections/connection.py": "a temporary folder of the reader's",
     "projections/kept.py:_link": "removes a cache's file; the link has points",
 }

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
-from ingest.source import Batch
-from ingest.streams import Entry
+from ingest.entries import Batch, Entry
 from pipeline.compaction import compact
 from pipeline.fold import Decided, Fold
 from pipeline.log import Log

@@ -16,9 +16,9 @@ import pytest
 import redis
 
 from ingest.errors import FoldlogError
+from ingest.keys import command_stream, partitions_key
 from ingest.producer import Producer
 from ingest.server import EmbeddedServer, find_server
-from ingest.streams import command_stream, partitions_key
 from pipeline.log import Log
 from pipeline.settings import Settings
 from pipeline.status import status

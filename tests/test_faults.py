@@ -15,11 +15,11 @@ import pytest
 import redis
 
 from ingest.client import connect
-from ingest.joining import as_numbers
+from ingest.entries import Batch
+from ingest.keys import command_stream, partitions_key
 from ingest.producer import Producer
 from ingest.server import EmbeddedServer
-from ingest.source import Batch
-from ingest.streams import command_stream, partitions_key
+from ingest.stream_id import as_numbers
 from pipeline.fold import Fold
 from pipeline.log import Log
 from pipeline.outcomes import A_DAY

@@ -15,14 +15,13 @@ import redis
 
 from ingest import joining, reader
 from ingest.cart import cart
+from ingest.entries import Batch, Entry
 from ingest.errors import RedisUnreachable
 from ingest.joining import Changed, Line, Standing, join, waiting
 from ingest.outcome import Outcome
 from ingest.producer import Producer
 from ingest.reader import StreamReader
 from ingest.server import EmbeddedServer
-from ingest.source import Batch
-from ingest.streams import Entry
 from pipeline.fold import Fold, Partition
 from pipeline.log import Log
 from pipeline.recovery import comparison

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from ingest.cart import cart
 from ingest.domain import Domain
+from ingest.entries import Batch
 from ingest.errors import DomainFailed
 from ingest.schema import REJECTED, UNREADABLE
-from ingest.source import Batch
 from pipeline.fold import Decided, Fold, Partition
 from tests.chaos.fuzz import fuzz
 from tests.domains.bank import bank

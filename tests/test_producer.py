@@ -23,9 +23,9 @@ from ingest.errors import (
     RedisUnreachable,
     Rejected,
 )
+from ingest.keys import command_stream, partitions_key
 from ingest.producer import CONNECTIONS_MAX, AsyncProducer, Producer
 from ingest.server import EmbeddedServer
-from ingest.streams import command_stream, partitions_key
 from pipeline.settings import Settings
 from tests.redis_cli import answer
 from tests.running import Up, read

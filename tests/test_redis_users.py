@@ -14,8 +14,8 @@ from ingest.acl import try_rights
 from ingest.cart import AddProduct
 from ingest.client import connect, explained
 from ingest.errors import RedisUnreachable
+from ingest.keys import command_stream, partitions_key
 from ingest.producer import AsyncProducer, Producer
-from ingest.streams import command_stream, partitions_key
 from pipeline.settings import Settings
 from pipeline.status import status
 from tests.running import Up, foldlog, wait_for

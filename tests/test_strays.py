@@ -14,8 +14,8 @@ import pytest
 import redis
 
 from ingest import crash, strays
+from ingest.keys import partitions_key
 from ingest.server import EmbeddedServer
-from ingest.streams import partitions_key
 from pipeline.settings import Settings
 from tests.running import Up, foldlog
 from tests.shopping import shopping

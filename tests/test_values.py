@@ -28,9 +28,9 @@ from ingest.columns import record_of
 from ingest.command import Command, Identifier
 from ingest.decider import Decider
 from ingest.domain import Domain
+from ingest.entries import Batch
 from ingest.errors import DomainFailed, DomainInvalid, LogMismatch, Rejected
 from ingest.schema import REJECTED, UNREADABLE
-from ingest.source import Batch
 from pipeline.fold import Fold, FoldedRows, Partition
 from pipeline.log import Log
 from pipeline.outcomes import A_DAY

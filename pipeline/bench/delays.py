@@ -18,9 +18,9 @@ from pydantic_core import to_json
 
 from ingest.cart import cart
 from ingest.command import partition_of
+from ingest.keys import command_stream, reply_prefix
 from ingest.outcome import Outcome
 from ingest.producer import Producer
-from ingest.streams import command_stream, reply_prefix
 from pipeline.bench.load import PARTITIONS, baskets, own_redis
 from pipeline.bench.table import Figure
 from pipeline.log import Log

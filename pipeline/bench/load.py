@@ -17,10 +17,10 @@ from pydantic_core import to_json
 
 from ingest.cart import cart
 from ingest.command import partition_of
+from ingest.entries import Batch
+from ingest.keys import command_stream, partitions_key
 from ingest.producer import Producer
 from ingest.server import EmbeddedServer
-from ingest.source import Batch
-from ingest.streams import command_stream, partitions_key
 from pipeline.demo import commands
 from pipeline.fold import Fold, Partition
 from pipeline.log import Log

@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 from ingest.cart import cart
+from ingest.entries import Batch
 from ingest.schema import REJECTED, UNREADABLE
-from ingest.source import Batch
 from pipeline.fold import Fold, Partition
 from pipeline.log import encoded
 from tests.running import entry

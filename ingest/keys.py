@@ -1,0 +1,42 @@
+"""The keys in Redis, by which both ends find each other.
+
+{cart-3}:commands   a stream for each partition; one field, `command`, holds one JSON object.
+                    The braces are a Redis Cluster hash tag.
+{cart-3}:behind     commands that Redis gave ids which the log has passed; see `ingest.joining`.
+                    An empty stream, as a rule.
+cart:replies:ID     a stream for one sender; the field `outcome` holds one JSON object.
+                    It expires an hour after the last outcome.
+cart:partitions     how many partitions there are, for producers to compute theirs.
+cart:repairs        a hash: partition → what was mended when its stream was found behind the log.
+cart:halted         a hash: partition → why it is read no more, until it is read again.
+"""
+
+from __future__ import annotations
+
+REPLY_EXPIRES_S = 3600
+"""How long outcomes wait for a sender that does not come to read them."""
+
+
+def command_stream(domain: str, partition: int) -> str:
+    return f"{{{domain}-{partition}}}:commands"
+
+
+def behind_stream(domain: str, partition: int) -> str:
+    return f"{{{domain}-{partition}}}:behind"
+
+
+def reply_prefix(domain: str) -> str:
+    """What every `reply_to` begins with: a producer cannot make the pipeline write elsewhere."""
+    return f"{domain}:replies:"
+
+
+def partitions_key(domain: str) -> str:
+    return f"{domain}:partitions"
+
+
+def repairs_key(domain: str) -> str:
+    return f"{domain}:repairs"
+
+
+def halted_key(domain: str) -> str:
+    return f"{domain}:halted"
