@@ -494,6 +494,15 @@ def array_of(values: Iterable[Any], arrow: pa.DataType) -> pa.Array:
     return array if spans is arrow else array.view(arrow)
 
 
+def table_of(columns: Iterable[Any], schema: pa.Schema) -> pa.Table:
+    """Columns as Arrow's or as values of the schema's types, in its order."""
+    arrays = [
+        column if isinstance(column, pa.Array) else array_of(column, field.type)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
 @cache
 def _spans(arrow: pa.DataType) -> pa.DataType:
     """A type with durations in place of timestamps; the same object where there are none."""

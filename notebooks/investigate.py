@@ -22,8 +22,8 @@ def _():
     import marimo as mo
 
     from ingest.errors import FoldlogError, NotAvailable
-    from pipeline.as_of import as_of
-    from pipeline.history import history
+    from pipeline.operate.as_of import as_of
+    from pipeline.operate.history import history
     from pipeline.settings import Settings
     from projections import connect
 

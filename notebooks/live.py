@@ -25,9 +25,9 @@ def _():
     import polars as pl
 
     from ingest.errors import FoldlogError, NotAvailable
-    from pipeline.demo import transactions
+    from pipeline.extras.demo import transactions
+    from pipeline.health.status import status
     from pipeline.settings import Settings
-    from pipeline.status import status
     from projections import connect
 
     return (

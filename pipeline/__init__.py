@@ -1,11 +1,18 @@
 """From a batch of commands to the log, and from the log to the read models, and the tools around.
 
-    work    commands ──▶ decide ──▶ commit ──▶ replies
-             source       fold        log
-    read      log    ──▶  fold  ──▶ flush  ──▶ publish
-             follow      states    DuckDB
+    settings  lock  messages
+    log       the event log, the only truth
+    decide    commands into rows
+    replay    rows into events and states
+    engine    a dataflow as a program
+    work      commands ──▶ decide ──▶ commit ──▶ replies
+    read      log ──▶ fold ──▶ flush ──▶ publish
+    health    status, metrics
+    operate   up, verify, resubmit, the past
+    extras    demo, benchmark, starter
+    cli       the command line
 
-The log stands between the two sides: each is a program of its own, and neither knows of the other.
-This is the one room that sees both `ingest` and `projections`. What may not come in: rules of a
-domain.
+Each room imports only what is above it in this list. The log stands between the two sides: each is
+a program of its own, and neither knows of the other. This is the one package that sees both
+`ingest` and `projections`. What may not come in: rules of a domain.
 """

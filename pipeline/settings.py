@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ingest import rights
 from ingest.domain import Domain, load_domain
 from ingest.server import embedded_url
+from pipeline.lock import alone
 
 
 class Settings(BaseSettings):
@@ -131,6 +133,17 @@ class Settings(BaseSettings):
         rights.protect(self.data, self.group, shared)
         self.lock.touch()  # whoever may ask whether a pipeline runs needs it
         rights.share(self.lock)
+
+    def alone(self, wait_s: float = 0) -> AbstractContextManager[int]:
+        """Only one pipeline on a data directory, until the last process that inherits this is gone.
+
+        Raises `DataInUse` where another one still runs after `wait_s` seconds.
+        """
+        self.protect()
+        refusal = (
+            f"another pipeline runs on {self.data}; stop it, or name another folder with --data"
+        )
+        return alone(self.lock, refusal, wait_s)
 
     def as_environment(self) -> dict[str, str]:
         """The same settings for a child process."""

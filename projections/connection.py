@@ -19,8 +19,10 @@ import duckdb
 from ingest.errors import NotAvailable, OutcomeTimeout
 from ingest.outcome import Outcome
 from projections import sandbox as sandboxed
-from projections.relations import KEPT_VARIABLE, named, path_in_kept, quoted
+from projections.held import Held
+from projections.relations import KEPT_VARIABLE, path_in_kept
 from projections.session import session
+from projections.sql import named, quoted
 
 LOOK_S = 0.02
 """How often a file is looked at that somebody waits for."""
@@ -45,22 +47,20 @@ class _Published:
         self.db.execute(f"ATTACH {quoted(str(path))} AS read_models (READ_ONLY)")
         self._begin = ["USE read_models"]
         self.db.execute("USE read_models")
+        held = Held(self.db)
         try:
-            identity, folder = self.db.execute("FROM live.origin").fetchone() or ("", "")
+            identity, folder = held.origin() or ("", "")
         except duckdb.CatalogException:
             raise NotAvailable(
                 f"{path} was published by an older Foldlog; start `foldlog up` once"
             ) from None
-        self.positions: dict[int, int] = dict(
-            self.db.execute("SELECT partition, next_position FROM live.positions").fetchall()
-        )
+        self.positions = held.positions()
         here = _kept_beside(path, identity) or folder
         if here != folder:  # the data was copied, moved or mounted
             self._begin.append(f"SET VARIABLE {KEPT_VARIABLE} = {quoted(here)}")
             self.db.execute(self._begin[-1])
         if sandbox:
-            held = self.db.execute("SELECT partition, name FROM live.files").fetchall()
-            files = (path_in_kept(identity, partition, name) for partition, name in held)
+            files = (path_in_kept(identity, *file) for file in held.files())
             sandboxed.shut_in(self.db, (os.path.join(here, file) for file in files))
 
     def cursor(self) -> duckdb.DuckDBPyConnection:

@@ -24,8 +24,9 @@ import pyarrow.parquet as pq
 from ingest import crash, durable, rights
 from ingest.domain import Domain
 from projections.model import RELATIONS
-from projections.relations import LogFiles, Positions, quoted, with_relations
+from projections.relations import LogFiles, Positions, with_relations
 from projections.session import session
+from projections.sql import quoted
 from projections.upcast import current_rows, upcast
 
 FORMAT = "1"

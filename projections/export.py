@@ -16,8 +16,10 @@ import duckdb
 from ingest import crash, rights
 from ingest.errors import NoRoom, one_line
 from projections.connection import ReadModels
+from projections.held import Held
 from projections.model import RELATIONS
-from projections.relations import Positions, named, quoted
+from projections.relations import Positions
+from projections.sql import named, quoted
 
 
 def export(published: Path, folder: Path) -> tuple[list[Path], Positions]:
@@ -30,9 +32,7 @@ def export(published: Path, folder: Path) -> tuple[list[Path], Positions]:
     try:
         with ReadModels(published, sandbox=False) as models:
             db, moment = models.newest, models.published_ns
-            positions = dict(
-                db.execute("SELECT partition, next_position FROM live.positions").fetchall()
-            )
+            positions = Held(db).positions()
             folder.mkdir(exist_ok=True)
             rights.share(folder)
             shown = "SELECT view_name FROM duckdb_views() WHERE database_name = 'read_models'"

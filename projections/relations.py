@@ -12,16 +12,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
-from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.schema import ENVELOPE, NOTHING_CHANGED, OUTCOME_COLUMNS, REJECTED, UNREADABLE
+from projections.sql import named, quoted, sql_type
 
 
 class LogFile(Protocol):
@@ -58,16 +57,6 @@ Files = Mapping[int, Sequence[LogFile]]
 
 KEPT_VARIABLE = "foldlog_kept"
 """Of DuckDB: where `kept/` is, for relations that were published when it was elsewhere."""
-
-
-def quoted(text: str) -> str:
-    """A SQL string."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def named(name: str) -> str:
-    """A SQL identifier: a domain may call its fields what it likes."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def definitions(schema: pa.Schema) -> dict[str, str]:
@@ -170,46 +159,3 @@ def empty_rows(schema: pa.Schema) -> str:
     """SQL for no rows, with the log's columns."""
     columns = ", ".join(f"NULL::{sql_type(field.type)} AS {named(field.name)}" for field in schema)
     return f"SELECT {columns} WHERE false"
-
-
-_SQL_TYPES = {
-    pa.string(): "VARCHAR",
-    pa.binary(): "BLOB",
-    pa.bool_(): "BOOLEAN",
-    pa.int16(): "SMALLINT",
-    pa.int32(): "INTEGER",
-    pa.int64(): "BIGINT",
-    pa.float64(): "DOUBLE",
-    pa.timestamp("us"): "TIMESTAMP",
-    pa.date32(): "DATE",
-    pa.time64("us"): "TIME",
-}
-
-
-def sql_type(column: pa.DataType) -> str:
-    """DuckDB's name for a column type of the log."""
-    if pa.types.is_decimal(column):
-        return f"DECIMAL({column.precision}, {column.scale})"
-    if pa.types.is_list(column):
-        return f"{sql_type(column.value_type)}[]"
-    if pa.types.is_struct(column):
-        return f"STRUCT({', '.join(f'{named(f.name)} {sql_type(f.type)}' for f in column)})"
-    return _SQL_TYPES[column]
-
-
-def literal(value: Any, column: pa.DataType) -> str:
-    """SQL for a value of a column, as `ingest.columns.array_of` takes it."""
-    if value is None:
-        sql = "NULL"
-    elif pa.types.is_list(column):
-        sql = f"[{', '.join(literal(one, column.value_type) for one in value)}]"
-    elif pa.types.is_struct(column):
-        parts = (f"{quoted(f.name)}: {literal(value[f.name], f.type)}" for f in column)
-        sql = f"{{{', '.join(parts)}}}"
-    elif pa.types.is_binary(column):
-        sql = f"unhex({quoted(value.hex())})"
-    elif pa.types.is_timestamp(column):
-        sql = quoted(str(datetime(1970, 1, 1) + value))
-    else:
-        sql = quoted(f"{value:f}" if isinstance(value, Decimal) else str(value))
-    return f"CAST({sql} AS {sql_type(column)})"

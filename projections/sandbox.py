@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from projections.relations import quoted
+from projections.sql import quoted
 
 _ASKING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI}
 """SHOW, DESCRIBE and SUMMARIZE are SELECTs to DuckDB, and some PIVOTs are MULTI."""

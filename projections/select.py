@@ -22,7 +22,7 @@ from projections.functions import is_aggregate
 from projections.merges import Component, Components
 from projections.model import Select
 from projections.names import Names
-from projections.relations import named
+from projections.sql import named
 from projections.syntax import (
     Node,
     NotOneSelect,

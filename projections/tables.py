@@ -24,6 +24,7 @@ import duckdb
 import pyarrow as pa
 
 from ingest.domain import Domain
+from projections.held import Held
 from projections.model import Folded, Select, View, read_models
 from projections.relations import (
     Files,
@@ -31,12 +32,10 @@ from projections.relations import (
     Positions,
     definitions,
     empty_rows,
-    named,
-    quoted,
-    sql_type,
     with_relations,
 )
 from projections.select import LiveSelect, compile_select
+from projections.sql import named, quoted, sql_type
 from projections.syntax import refused
 from projections.trial import Trial
 from projections.upcast import current_rows
@@ -69,6 +68,7 @@ class Tables:
         only: Collection[str] | None = None,
     ) -> None:
         self._db = db
+        self.held = Held(db)
         self._domain = domain
         models = read_models(domain)
         self.stored: list[Stored] = [m for m in models if not isinstance(m, View)]
@@ -108,19 +108,9 @@ class Tables:
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS live.origin (identity VARCHAR, folder VARCHAR)"
         )
-        for partition in set(range(partitions)) - self.positions().keys():
+        for partition in set(range(partitions)) - self.held.positions().keys():
             self._db.execute("INSERT INTO live.positions VALUES (?, 0, NULL)", [partition])
         self.set_log(empty_rows(self._domain.schema))
-
-    def positions(self, database: str = "") -> dict[int, int]:
-        """Up to where the tables hold the log, here or in an attached `database.`"""
-        held = f"SELECT partition, next_position FROM {database}live.positions"
-        return dict(self._db.execute(held).fetchall())
-
-    def last_ids(self) -> dict[int, str]:
-        """The stream id of the last row that is held, of each partition that has one."""
-        held = "SELECT partition, stream_id FROM live.positions WHERE stream_id IS NOT NULL"
-        return dict(self._db.execute(held).fetchall())
 
     def move_to(self, until: Positions, last_ids: Mapping[int, str]) -> None:
         """Note what the tables hold now; `last_ids` of the partitions that have moved."""
@@ -133,15 +123,12 @@ class Tables:
     def stale(self) -> list[str]:
         """The tables that no declaration of now was built into."""
         wanted = {(model.name, digest(model)) for model in self.stored}
-        return [name for name, built in self._built() if (name, built) not in wanted]
+        return sorted(name for name, built in self.held.models() if (name, built) not in wanted)
 
     def missing(self) -> list[Stored]:
         """The declarations that no table was built for."""
-        built = self._built()
+        built = self.held.models()
         return [model for model in self.stored if (model.name, digest(model)) not in built]
-
-    def _built(self, database: str = "") -> list[tuple[str, str]]:
-        return self._db.execute(f"FROM {database}live.models").fetchall()
 
     def drop(self, name: str) -> None:
         self._db.execute(f"DROP TABLE IF EXISTS {table(name)}")
@@ -149,11 +136,11 @@ class Tables:
 
     def copy(self, database: str) -> list[Stored]:
         """Take the tables from another database that were built for these declarations; which."""
-        built = self._built(database)
+        built = Held(self._db, database).models()
         found = [model for model in self.stored if (model.name, digest(model)) in built]
         for model in found:
             self.drop(model.name)
-            rows = f"SELECT * FROM {database}{table(model.name)}"
+            rows = f"SELECT * FROM {database}.{table(model.name)}"
             self._db.execute(f"CREATE TABLE {table(model.name)} AS {rows}")
             self._note(model)
         return found
@@ -180,11 +167,6 @@ class Tables:
         self._db.execute("DELETE FROM live.origin")
         origin = [identity, os.path.abspath(kept)]
         self._db.execute("INSERT INTO live.origin VALUES (?, ?)", origin)
-
-    def identity(self) -> str | None:
-        """Which log's files `live.log` reads, where it was ever told."""
-        found = self._db.execute("SELECT identity FROM live.origin").fetchone()
-        return found[0] if found else None
 
     def create(self, model: Stored) -> None:
         """The model's hidden table, empty."""

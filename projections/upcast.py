@@ -16,18 +16,9 @@ import pyarrow as pa
 from ingest.columns import record_of
 from ingest.domain import Domain, Upcast
 from ingest.errors import DomainInvalid, one_line
-from projections.relations import (
-    Files,
-    LogFiles,
-    Positions,
-    empty_rows,
-    literal,
-    named,
-    quoted,
-    rows_between,
-    sql_type,
-)
+from projections.relations import Files, LogFiles, Positions, empty_rows, rows_between
 from projections.session import session
+from projections.sql import literal, named, quoted, sql_type
 
 
 def current_rows(

@@ -20,9 +20,11 @@ import pyarrow as pa
 from ingest import crash
 from ingest.domain import Domain
 from ingest.errors import DataInUse, ReadModelFailed, ReadModelInvalid, one_line
+from projections.held import Held
 from projections.kept import Kept
-from projections.relations import Files, LogFiles, Positions, files_between, quoted
+from projections.relations import Files, LogFiles, Positions, files_between
 from projections.session import session
+from projections.sql import quoted
 from projections.tables import FoldedBetween, Tables
 from projections.upcast import current_rows
 
@@ -96,13 +98,14 @@ class Writer:
     def _open(self, only: Collection[str] | None) -> None:
         self._tables = Tables(self._db, self._domain, only)
         self._transaction(self._prepare)
-        self.positions = self._tables.positions()
+        self.positions = self._tables.held.positions()
 
     def _is_of_the_log(self) -> bool:
         """Whether it is this log, and has the last row that is held of each partition."""
-        held = self._tables.last_ids().items()
-        return self._tables.identity() in (None, self._log.identity) and all(
-            self._log.stream_id(p, self.positions[p] - 1) == i for p, i in held
+        held = self._tables.held
+        identity, _ = held.origin() or (self._log.identity, "")
+        return identity == self._log.identity and all(
+            self._log.stream_id(p, self.positions[p] - 1) == i for p, i in held.last_ids().items()
         )
 
     @property
@@ -171,7 +174,7 @@ class Writer:
         for model in new:
             tables.create(model)
         tables.show()
-        held = tables.positions()
+        held = tables.held.positions()
         if new and any(held.values()):
             names = ", ".join(model.name for model in new)
             logger.info("building %s from %s rows of the log", names, sum(held.values()))
@@ -189,14 +192,14 @@ class Writer:
             self._db.execute(f"ATTACH {quoted(str(path))} AS rebuilt (READ_ONLY)")
         except duckdb.Error as error:
             raise ReadModelInvalid(f"{path}: {one_line(error)}") from None
-        since = after.positions("rebuilt.")
+        since = Held(self._db, "rebuilt").positions()
         if any(since[p] > held for p, held in self.positions.items()):
             self._db.execute("DETACH rebuilt")
             return False
         self._tables = after
 
         def work() -> None:
-            for model in self._tables.copy("rebuilt."):
+            for model in self._tables.copy("rebuilt"):
                 self._tables.apply_range([model], self._log, since, self.positions, self.folded)
             self._prepare()
 

@@ -30,7 +30,7 @@ import duckdb
 import redis
 
 from ingest.server import die_with_parent, find_server
-from pipeline.log import Log
+from pipeline.log.log import Log
 from pipeline.settings import Settings
 from tests.oracle import partition_of
 from tests.running import start, wait_for

@@ -24,14 +24,15 @@ from ingest.entries import Batch, Entry
 from ingest.errors import FoldlogError
 from ingest.producer import Producer
 from ingest.stop import Stop
-from pipeline.fold import Decided, Fold, Partition
-from pipeline.follow import Look
-from pipeline.log import Log
-from pipeline.outcomes import Window
-from pipeline.read import Reader
-from pipeline.recovery import restore
+from pipeline.decide.batch import Decided, Fold
+from pipeline.decide.outcomes import Window
+from pipeline.decide.partition import Partition
+from pipeline.health.status import status
+from pipeline.log.log import Log
+from pipeline.read.source import Look
+from pipeline.read.steps import Reader
+from pipeline.replay.restore import restore
 from pipeline.settings import Settings
-from pipeline.status import status
 from projections.writer import Writer
 
 DEADLINE_S = 60
@@ -159,11 +160,11 @@ class Up:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def workers(self) -> list[psutil.Process]:
-        return self._running("pipeline.work")
+        return self._running("pipeline.operate.work")
 
     def readers(self) -> list[psutil.Process]:
         """The read side: one process, or none while it is started again."""
-        return self._running("pipeline.read")
+        return self._running("pipeline.operate.read")
 
     def _running(self, module: str) -> list[psutil.Process]:
         found = []
@@ -221,7 +222,7 @@ def start(
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
 
     return subprocess.Popen(
-        [sys.executable, "-m", f"pipeline.{side}"],
+        [sys.executable, "-m", f"pipeline.operate.{side}"],
         env={**os.environ, **settings.as_environment()},
         stderr=subprocess.PIPE,
         text=True,

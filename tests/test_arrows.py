@@ -19,26 +19,18 @@ MODULES = sorted(
 FLOORS = [
     ["ingest"],
     ["projections"],
-    ["pipeline/settings.py", "pipeline/lock.py"],
-    ["pipeline/log.py", "pipeline/logs.py", "pipeline/compatibility.py"],
-    ["pipeline/compaction.py", "pipeline/exports.py", "pipeline/schemas.py"],
-    ["pipeline/outcomes.py", "pipeline/aggregates.py"],
-    ["pipeline/fold.py"],
-    ["pipeline/snapshot.py"],
-    ["pipeline/recovery.py"],
-    ["pipeline/program.py", "pipeline/refold.py", "pipeline/sinks.py"],
-    ["pipeline/follow.py", "pipeline/history.py", "pipeline/as_of.py"],
-    ["pipeline/resubmit.py", "pipeline/states.py", "pipeline/verify.py"],
-    ["pipeline/status.py"],
-    ["pipeline/metrics.py", "pipeline/watch.py"],
-    ["pipeline/work.py", "pipeline/read.py"],
-    ["pipeline/up.py"],
-    ["pipeline/rebuild.py"],
-    ["pipeline/process.py"],
-    ["pipeline/demo.py", "pipeline/starter"],
-    ["pipeline/new.py"],
-    ["pipeline/bench"],
-    ["pipeline/cli.py"],
+    ["pipeline/lock.py"],
+    ["pipeline/settings.py"],
+    ["pipeline/messages.py"],
+    ["pipeline/log"],
+    ["pipeline/decide"],
+    ["pipeline/replay"],
+    ["pipeline/engine"],
+    ["pipeline/work", "pipeline/read"],
+    ["pipeline/health"],
+    ["pipeline/operate"],
+    ["pipeline/extras"],
+    ["pipeline/cli"],
 ]
 """Files and folders, the lowest first. What stands on one floor may not know each other, but for
 the files of one folder."""
@@ -50,11 +42,13 @@ MAY_NOT_IMPORT = {
 }
 MAY_IMPORT_BYTEWAX = {
     "ingest/source.py",
-    "pipeline/follow.py",
-    "pipeline/program.py",
-    "pipeline/read.py",
-    "pipeline/sinks.py",
-    "pipeline/work.py",
+    "pipeline/engine/program.py",
+    "pipeline/engine/sink.py",
+    "pipeline/operate/read.py",
+    "pipeline/operate/work.py",
+    "pipeline/read/dataflow.py",
+    "pipeline/read/source.py",
+    "pipeline/work/dataflow.py",
 }
 OF_THE_WRITE_SIDE = {
     "ingest/columns.py",
@@ -144,7 +138,7 @@ def test_of_the_write_side_the_read_side_knows_only_what_it_must() -> None:
 
 
 def test_the_system_knows_nothing_of_carts() -> None:
-    shipped_with_the_domain = ("ingest/cart.py", "pipeline/demo.py", "pipeline/bench/")
+    shipped_with_the_domain = ("ingest/cart.py", "pipeline/extras/")
     naming_the_default = ("ingest/producer.py",)
     for path in MODULES:
         if not path.startswith(shipped_with_the_domain + naming_the_default):

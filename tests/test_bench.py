@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bench import delays, grown, rebuilds, throughput
-from pipeline.bench.load import baskets, drain, fill, log_of_carts, own_redis
-from pipeline.bench.table import Figure, as_json
-from pipeline.log import Log
+from pipeline.extras.bench import delays, grown, rebuilds, throughput
+from pipeline.extras.bench.load import baskets, drain, fill, log_of_carts, own_redis
+from pipeline.extras.bench.table import Figure, as_json
+from pipeline.log.log import Log
+from pipeline.operate.verify import verify
 from pipeline.settings import Settings
-from pipeline.verify import verify
 
 
 def test_a_ratio_is_the_figure_over_its_limit() -> None:

@@ -16,8 +16,8 @@ import pandas as pd
 import polars as pl
 
 from ingest.contract import commands_schema, events_schema
+from pipeline.health.status import status
 from pipeline.settings import Settings
-from pipeline.status import status
 from tests.domains.clicks import clicks
 from tests.running import Up, foldlog, wait_for
 from tests.test_contract import validator

@@ -19,9 +19,9 @@ from ingest.errors import FoldlogError, RedisUnreachable
 from ingest.keys import partitions_key
 from ingest.producer import AsyncProducer, Producer
 from pipeline.cli import main
-from pipeline.log import Log
+from pipeline.health.status import status
+from pipeline.log.log import Log
 from pipeline.settings import Settings
-from pipeline.status import status
 from tests.running import Up, foldlog, wait_for
 from tests.servers import Server, listener, server
 from tests.shopping import shopping

@@ -13,9 +13,9 @@ from ingest.cart import cart
 from ingest.client import connect
 from ingest.keys import partitions_key
 from ingest.producer import Producer
-from pipeline.log import Log
+from pipeline.health.status import status
+from pipeline.log.log import Log
 from pipeline.settings import Settings
-from pipeline.status import status
 from tests.running import wait_for
 from tests.shopping import shopping
 
@@ -27,7 +27,15 @@ def group(settings: Settings) -> Iterator[list[subprocess.Popen[bytes]]]:
     hosts = ";".join(f"127.0.0.1:{s.getsockname()[1]}" for s in sockets)
     for s in sockets:
         s.close()
-    command = [sys.executable, "-m", "bytewax.run", "pipeline.work:by_hand()", "-a", hosts, "-i"]
+    command = [
+        sys.executable,
+        "-m",
+        "bytewax.run",
+        "pipeline.operate.work:by_hand()",
+        "-a",
+        hosts,
+        "-i",
+    ]
     environment = {**os.environ, **settings.as_environment()}
     processes = [
         subprocess.Popen(

@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 from ingest import crash
 from ingest.cart import cart
 from ingest.errors import DataInUse, LogDamaged, Superseded
-from pipeline.compaction import FAN_IN, ROWS_MAX, choose, compact
+from pipeline.health.status import status
 from pipeline.lock import alone
-from pipeline.log import Log
+from pipeline.log.compaction import FAN_IN, ROWS_MAX, choose
+from pipeline.log.log import Log
+from pipeline.read.compaction import compact
 from pipeline.settings import Settings
-from pipeline.status import status
 from tests.running import InProcess, Up, entry, foldlog, read, sorted_rows, wait_for
 from tests.shopping import check, shopping
 

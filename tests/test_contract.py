@@ -21,9 +21,10 @@ from ingest.domain import Domain
 from ingest.entries import Batch
 from ingest.keys import command_stream
 from ingest.schema import UNREADABLE as UNREADABLE_TYPE
-from pipeline.fold import Fold, Partition
+from pipeline.decide.batch import Fold
+from pipeline.decide.partition import Partition
+from pipeline.extras.starter.domain import domain as starter
 from pipeline.settings import Settings
-from pipeline.starter.domain import domain as starter
 from tests.chaos.fuzz import mutated
 from tests.domains.bank import bank
 from tests.domains.clicks import clicks

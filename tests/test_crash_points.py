@@ -17,9 +17,9 @@ from ingest.client import connect
 from ingest.keys import partitions_key
 from ingest.producer import Producer
 from ingest.server import EmbeddedServer
-from pipeline.log import Log
+from pipeline.health.status import status
+from pipeline.log.log import Log
 from pipeline.settings import Settings
-from pipeline.status import status
 from tests.running import DEADLINE_S, Up, foldlog, wait_for
 from tests.shopping import check, shopping
 
@@ -62,18 +62,19 @@ WITHOUT = {
     "ingest/server.py:_start": "a socket, made anew at each start",
     "ingest/server.py:stop": "a socket, made anew at each start",
     "ingest/server_data.py:claim": "beside; the rename has points",
-    "pipeline/bench/delays.py": "figures",
-    "pipeline/bench/grown.py": "figures",
-    "pipeline/cli.py:bench": "figures",
-    "pipeline/demo.py:_clear": "the demo's folder, before anything runs",
-    "pipeline/log.py:clear_unfinished": "removes what is none of the log",
-    "pipeline/log.py:create": "removes what is none of the log",
-    "pipeline/logs.py:shorten": "old errors, for people",
-    "pipeline/new.py": "files for a person to read, none of which is replaced",
-    "pipeline/program.py": "which programs run: a lock on the file tells, not its content",
-    "pipeline/snapshot.py:_open": "an empty cache",
-    "pipeline/snapshot.py:discard": "removes a cache",
-    "pipeline/up.py:__init__": "which programs are wanted; the lock tells whether it counts",
+    "pipeline/extras/bench/delays.py": "figures",
+    "pipeline/extras/bench/grown.py": "figures",
+    "pipeline/cli/__init__.py:bench": "figures",
+    "pipeline/extras/demo.py:_clear": "the demo's folder, before anything runs",
+    "pipeline/log/log.py:clear_unfinished": "removes what is none of the log",
+    "pipeline/log/log.py:create": "removes what is none of the log",
+    "pipeline/messages.py:shorten": "old errors, for people",
+    "pipeline/engine/programs.py": "which programs run: a lock on the file tells, not its content",
+    "pipeline/extras/new.py": "files for a person to read, none of which is replaced",
+    "pipeline/engine/program.py": "which programs run: a lock on the file tells, not its content",
+    "pipeline/replay/snapshot_file.py:_open": "an empty cache",
+    "pipeline/replay/snapshot_file.py:discard": "removes a cache",
+    "pipeline/operate/up.py:__init__": "which programs are wanted; a lock says when",
     "projections/connection.py": "a temporary folder of the reader's",
     "projections/kept.py:_link": "removes a cache's file; the link has points",
 }
@@ -144,14 +145,14 @@ def run_until(settings: Settings, crash_at: str) -> int:
     side = "read" if crash_at.startswith(READ_SIDE) else "work"
     if side == "read":
         commit_all(environment, settings)
-    words = [sys.executable, "-m", f"pipeline.{side}"]
+    words = [sys.executable, "-m", f"pipeline.operate.{side}"]
     environment[crash.VARIABLE] = crash_at
     return subprocess.run(words, env=environment, timeout=DEADLINE_S).returncode
 
 
 def commit_all(environment: dict[str, str], settings: Settings) -> None:
     """Let the write side commit what waits, and end."""
-    writing = subprocess.Popen([sys.executable, "-m", "pipeline.work"], env=environment)
+    writing = subprocess.Popen([sys.executable, "-m", "pipeline.operate.work"], env=environment)
     try:
         wait_for(lambda: status(settings).lag == 0, "the commits")
     finally:

@@ -13,13 +13,13 @@ from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
 from ingest.entries import Batch, Entry
-from pipeline.compaction import compact
-from pipeline.fold import Decided, Fold
-from pipeline.log import Log
-from pipeline.outcomes import A_DAY, Outcomes, Window
-from pipeline.recovery import restore
+from pipeline.decide.batch import Decided, Fold
+from pipeline.decide.outcomes import A_DAY, Outcomes, Window
+from pipeline.log.log import Log
+from pipeline.read.compaction import compact
+from pipeline.replay.restore import restore
+from pipeline.replay.snapshots import Snapshots
 from pipeline.settings import Settings
-from pipeline.snapshot import Snapshots
 from tests.domains.bank import bank
 from tests.running import LATE_2023_MS, chunked
 

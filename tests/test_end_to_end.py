@@ -19,9 +19,9 @@ from ingest.errors import FoldlogError
 from ingest.keys import command_stream, partitions_key
 from ingest.producer import Producer
 from ingest.server import EmbeddedServer, find_server
-from pipeline.log import Log
+from pipeline.health.status import status
+from pipeline.log.log import Log
 from pipeline.settings import Settings
-from pipeline.status import status
 from tests import oracle
 from tests.running import DEADLINE_S, Up, foldlog, read, wait_for
 from tests.shopping import check, shopping

@@ -20,13 +20,13 @@ from ingest.keys import command_stream, partitions_key
 from ingest.producer import Producer
 from ingest.server import EmbeddedServer
 from ingest.stream_id import as_numbers
-from pipeline.fold import Fold
-from pipeline.log import Log
-from pipeline.outcomes import A_DAY
-from pipeline.program import TOLD
-from pipeline.recovery import restore
+from pipeline.decide.batch import Fold
+from pipeline.decide.outcomes import A_DAY
+from pipeline.engine.program import TOLD
+from pipeline.health.status import status
+from pipeline.log.log import Log
+from pipeline.replay.restore import restore
 from pipeline.settings import Settings
-from pipeline.status import status
 from tests.running import DEADLINE_S, Up, foldlog, read, start, wait_for
 from tests.shopping import check, shopping
 

@@ -6,8 +6,8 @@ import json
 import shutil
 from collections.abc import Callable
 
+from pipeline.health.status import status
 from pipeline.settings import Settings
-from pipeline.status import status
 from tests.oracle import partition_of
 from tests.running import Up, foldlog, wait_for
 

@@ -22,9 +22,10 @@ from ingest.outcome import Outcome
 from ingest.producer import Producer
 from ingest.reader import StreamReader
 from ingest.server import EmbeddedServer
-from pipeline.fold import Fold, Partition
-from pipeline.log import Log
-from pipeline.recovery import comparison
+from pipeline.decide.batch import Fold
+from pipeline.decide.partition import Partition
+from pipeline.log.log import Log
+from pipeline.replay.committed import comparison
 from pipeline.settings import Settings
 from tests.running import Up, start, wait_for
 from tests.shopping import check, shopping

@@ -19,17 +19,17 @@ from pyarrow.dataset import dataset
 from ingest import crash
 from ingest.cart import cart
 from ingest.errors import LogDamaged, LogMismatch, Superseded
+from pipeline.decide.outcomes import A_DAY
 from pipeline.lock import alone
-from pipeline.log import COMPACTING, Log, Tail
-from pipeline.outcomes import A_DAY
-from pipeline.recovery import restore
+from pipeline.log.log import COMPACTING, Log, Tail
+from pipeline.replay.restore import restore
 from tests.running import InProcess, entry
 
 RACE = """
 import sys, time
 from pathlib import Path
 from ingest.errors import Superseded
-from pipeline.log import Log
+from pipeline.log.log import Log
 log = Log.open(Path(sys.argv[1]), domain="cart")
 rows = log.read_file(log.files(0)[0])
 while time.time() < float(sys.argv[2]):

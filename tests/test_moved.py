@@ -12,9 +12,9 @@ import duckdb
 import pytest
 
 from ingest.errors import NotAvailable
-from pipeline.log import Log
+from pipeline.log.log import Log
+from pipeline.operate.verify import verify
 from pipeline.settings import Settings
-from pipeline.verify import verify
 from projections import connect
 from tests.running import InProcess, foldlog
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingest.errors import NotAvailable
-from pipeline import demo
+from pipeline.extras import demo
 from pipeline.settings import Settings
 from tests import oracle
 from tests.app import NOTEBOOKS

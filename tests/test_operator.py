@@ -20,8 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from ingest.producer import Producer
+from pipeline.health.status import status
 from pipeline.settings import Settings
-from pipeline.status import status
 from tests.running import Up, foldlog, wait_for
 from tests.shopping import shopping
 

@@ -16,7 +16,8 @@ from ingest.domain import Domain
 from ingest.entries import Batch
 from ingest.errors import DomainFailed
 from ingest.schema import REJECTED, UNREADABLE
-from pipeline.fold import Decided, Fold, Partition
+from pipeline.decide.batch import Decided, Fold
+from pipeline.decide.partition import Partition
 from tests.chaos.fuzz import fuzz
 from tests.domains.bank import bank
 from tests.oracle import partition_of

@@ -8,14 +8,12 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
-from pipeline.new import new
+from pipeline.extras.new import new
 from pipeline.settings import Settings
 from tests.running import DEADLINE_S, Up, foldlog
 from tests.test_cli import one_line_of
@@ -164,12 +162,3 @@ def test_a_name_that_cannot_be_is_refused_in_one_line(
     before = sorted(tmp_path.rglob("*"))
     assert complaint in one_line_of(foldlog(settings, "new", *name.split()))
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_all_of_the_starter_is_installed() -> None:
-    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert "pipeline.starter" in tool["packages"]
-    for path in (ROOT / "pipeline" / "starter").rglob("*"):
-        relative = path.relative_to(ROOT / "pipeline").as_posix()
-        if path.is_file() and path.suffix != ".pyc" and not fnmatch(relative, "starter/*.py"):
-            assert any(fnmatch(relative, glob) for glob in tool["package-data"]["pipeline"])

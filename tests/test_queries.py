@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from ingest.cart import CheckOut
 from ingest.errors import NotAvailable, OutcomeTimeout, ReadModelFailed
 from ingest.outcome import Outcome
-from pipeline.as_of import as_of
-from pipeline.history import history
-from pipeline.log import Log
+from pipeline.log.log import Log
+from pipeline.operate.as_of import as_of
+from pipeline.operate.history import history
 from pipeline.settings import Settings
 from projections import ask, connect
 from projections.cart.queries import (

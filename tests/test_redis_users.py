@@ -16,8 +16,8 @@ from ingest.client import connect, explained
 from ingest.errors import RedisUnreachable
 from ingest.keys import command_stream, partitions_key
 from ingest.producer import AsyncProducer, Producer
+from pipeline.health.status import status
 from pipeline.settings import Settings
-from pipeline.status import status
 from tests.running import Up, foldlog, wait_for
 from tests.servers import Server, server
 from tests.shopping import shopping

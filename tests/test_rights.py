@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ingest.server import EmbeddedServer, socket_path
-from pipeline.log import READERS, Log
+from pipeline.log.log import READERS, Log
 from pipeline.settings import Settings
 from tests.running import DEADLINE_S, InProcess, Up, entry, foldlog
 from tests.shopping import shopping

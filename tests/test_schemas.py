@@ -21,14 +21,14 @@ from ingest.decider import Decider
 from ingest.domain import Domain, Upcast
 from ingest.errors import LogDamaged, LogMismatch
 from ingest.server import EmbeddedServer
-from pipeline.as_of import as_of
-from pipeline.compatibility import Declared, declared, incompatible
-from pipeline.history import history
-from pipeline.log import Log
-from pipeline.rebuild import rebuild
-from pipeline.schemas import Schemas, check, remembered
+from pipeline.log.compatibility import Declared, declared, incompatible
+from pipeline.log.log import Log
+from pipeline.log.schemas import Schemas, check, remembered
+from pipeline.operate.as_of import as_of
+from pipeline.operate.history import history
+from pipeline.operate.verify import verify
+from pipeline.read.rebuild import rebuild
 from pipeline.settings import Settings
-from pipeline.verify import verify
 from projections.upcast import check_upcasts
 from tests.domains import shop
 from tests.running import InProcess, Up, entry, foldlog

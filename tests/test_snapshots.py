@@ -17,12 +17,13 @@ from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
 from ingest.cart import cart
-from pipeline.aggregates import Aggregate, Aggregates
-from pipeline.fold import Partition
-from pipeline.log import Log
-from pipeline.recovery import restore
+from pipeline.decide.aggregates import Aggregate, Aggregates
+from pipeline.decide.partition import Partition
+from pipeline.log.log import Log
+from pipeline.replay.restore import restore
+from pipeline.replay.snapshot_file import Snapshot
+from pipeline.replay.snapshots import Snapshots, code_of
 from pipeline.settings import Settings
-from pipeline.snapshot import Snapshot, Snapshots, code_of
 from tests.domains.bank import bank
 from tests.running import DEDUPE_WINDOW, LATE_2023_MS, InProcess, Up, entry, foldlog
 from tests.shopping import check, shopping

@@ -16,8 +16,8 @@ from zoneinfo import ZoneInfo
 import duckdb
 import pytest
 
-from pipeline.as_of import as_of
-from pipeline.rebuild import rebuild
+from pipeline.operate.as_of import as_of
+from pipeline.read.rebuild import rebuild
 from pipeline.settings import Settings
 from projections import connect
 from tests.domains.zones import zones

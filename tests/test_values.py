@@ -31,10 +31,13 @@ from ingest.domain import Domain
 from ingest.entries import Batch
 from ingest.errors import DomainFailed, DomainInvalid, LogMismatch, Rejected
 from ingest.schema import REJECTED, UNREADABLE
-from pipeline.fold import Fold, FoldedRows, Partition
-from pipeline.log import Log
-from pipeline.outcomes import A_DAY
-from pipeline.recovery import Refold, restore
+from pipeline.decide.batch import Fold
+from pipeline.decide.folded_rows import FoldedRows
+from pipeline.decide.outcomes import A_DAY
+from pipeline.decide.partition import Partition
+from pipeline.log.log import Log
+from pipeline.replay.restore import restore
+from pipeline.replay.states import Refold
 from projections.export import export
 from tests.domains.bank import bank
 from tests.running import InProcess, chunked, entry, read

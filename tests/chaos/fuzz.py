@@ -14,8 +14,9 @@ from typing import Any
 from ingest.cart import cart
 from ingest.entries import Batch
 from ingest.schema import REJECTED, UNREADABLE
-from pipeline.fold import Fold, Partition
-from pipeline.log import encoded
+from pipeline.decide.batch import Fold
+from pipeline.decide.partition import Partition
+from pipeline.log.encoding import encoded
 from tests.running import entry
 
 BATCH = 2_000

@@ -1,0 +1,47 @@
+"""What a partition's writer remembers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from ingest.outcome import Outcome
+from ingest.stream_id import recorded_us
+from pipeline.decide.aggregates import Aggregate, Aggregates
+from pipeline.decide.outcomes import First, Outcomes
+
+
+@dataclass(slots=True)
+class Partition:
+    """What a partition's writer remembers. All of it comes back from the log."""
+
+    number: int
+    next_position: int = 0
+    aggregates: Aggregates = field(default_factory=Aggregates)
+    outcomes: Outcomes = field(default_factory=Outcomes)
+
+    def apply(self, decided: Decided) -> None:
+        self.next_position += len(decided.rows)
+        self.aggregates.update(decided.changed)
+        self.outcomes.add(decided.outcomes, self.next_position)
+
+    def has_outcome(self, stream_id: bytes, command_id: str | None) -> bool:
+        """Whether a command that stands in an entry has an outcome already."""
+        self.outcomes.restore(recorded_us(stream_id))
+        return command_id is not None and self.outcomes.seen(command_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A batch's effect: rows for the log, and what follows from them once they are committed."""
+
+    owner: Partition
+    """Whose batch it was."""
+    first: int
+    rows: pa.Table
+    changed: dict[str, Aggregate]
+    outcomes: dict[str, First]
+    replies: list[tuple[str, Outcome]]
+    last_stream_id: str | None
+    """Of the batch; None where it was empty."""

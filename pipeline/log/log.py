@@ -1,0 +1,364 @@
+"""The event log: one folder a partition, one Parquet file a commit, names as the manifest.
+
+    events/_log.json                                   identity, partitions, domain: for ever
+    events/partition=3/00000000000000000120.parquet    the commit whose first position is 120
+    events/partition=3/00000000000000000000-00000000000000000119.parquet    compacted: both included
+    events/_schemas/0.json                             the events' fields; see `log.schemas`
+
+A file is written beside, fsynced, and linked to its name, which fails if that name exists; then the
+folder is fsynced. So a file is in the log whole or not at all, and of two writers only one gets a
+name. A reader takes the widest file for each position and passes over those that it covers, which
+are removed later; see `pipeline.log.compaction`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ingest import crash, rights
+from ingest.durable import fsync_folder, replace, write_exclusively
+from ingest.errors import LogDamaged, LogMismatch, NoRoom, Superseded, one_line
+from pipeline.lock import if_free, shared
+from pipeline.log.encoding import _run_of, encoded
+from pipeline.log.names import LogFile, _Span
+
+FORMAT = 1
+"""Of the layout described above. Newer code reads older formats; older code refuses newer ones."""
+
+PARTITIONS_DEFAULT = 4
+
+ABOUT = "_log.json"
+"""Tools that read Parquet folders pass over names that begin with `_`."""
+
+READERS = "_readers.lock"
+
+REMOVED = "_removed"
+"""In a partition's folder: the first position of the last file that was removed as covered."""
+
+COMPACTING = ".compacting"
+"""Of a compacted file that is being written; a partition's writer leaves those alone."""
+
+
+MEND = "restore it from a backup, and check with `foldlog verify`"
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Where a partition ends: the next position, and the last command that has its outcome."""
+
+    next_position: int = 0
+    last_stream_id: str = "0-0"
+
+
+class Log:
+    """A log on disk. Reading takes no lock; appending to a partition is for its one writer."""
+
+    def __init__(self, folder: Path, partitions: int, identity: str) -> None:
+        self.folder = folder
+        self.partitions = partitions
+        self.identity = identity
+        """Of no other log: drawn when it was made. Copies of a log share it."""
+
+    @classmethod
+    def create(cls, folder: Path, *, partitions: int | None, domain: str) -> Log:
+        """Make the log if it is not there. Raises `LogMismatch` where it is another's."""
+        count = partitions or PARTITIONS_DEFAULT
+        about = {"format": FORMAT, "id": uuid4().hex, "partitions": count, "domain": domain}
+        made = [folder, *(folder / f"partition={partition}" for partition in range(count))]
+        if not (folder / ABOUT).exists():
+            for path in made:  # first: whoever finds the log looks into them
+                path.mkdir(parents=True, exist_ok=True)
+                rights.share(path)
+        with shared(folder / READERS):
+            rights.share(folder / READERS)
+        with suppress(FileExistsError):
+            write_exclusively(folder / ABOUT, json.dumps(about).encode())
+        log = cls.open(folder, domain=domain)
+        if partitions is not None and log.partitions != partitions:
+            raise LogMismatch(
+                f"the log in {folder} has {log.partitions} partitions, not {partitions};"
+                f" run with --partitions {log.partitions}"
+            )
+        for left in (*folder.glob("*.tmp"), *folder.glob("_schemas/*.tmp")):
+            left.unlink(missing_ok=True)  # a killed start or writer has left it
+        for around in (folder, folder.parent, folder.parent.parent):
+            with suppress(PermissionError):  # the last may be another user's
+                crash.point("create.to_fsync_folder")
+                fsync_folder(around)
+                crash.point("create.done")
+        return log
+
+    @classmethod
+    def open(cls, folder: Path, *, domain: str) -> Log:
+        """The log in `folder`. Raises `LogMismatch` where there is none, or not this domain's."""
+        try:
+            about = json.loads((folder / ABOUT).read_bytes())
+        except FileNotFoundError:
+            raise LogMismatch(
+                f"there is no log in {folder}; start `foldlog up`, or name another with --data"
+            ) from None
+        if about["format"] > FORMAT:
+            raise LogMismatch(f"the log in {folder} was written by a newer Foldlog; upgrade")
+        if about["domain"] != domain:
+            raise LogMismatch(
+                f"the log in {folder} belongs to the domain {about['domain']!r}, not {domain!r};"
+                " set FOLDLOG_DOMAIN or --data"
+            )
+        return cls(folder, about["partitions"], about["id"])
+
+    def declarations(self) -> list[tuple[Path, bytes]]:
+        """What the log remembers of its events' fields, in order; see `pipeline.log.schemas`.
+
+        Raises `LogDamaged` where a number is missing.
+        """
+        folder = self.folder / "_schemas"
+        paths = [folder / f"{number}.json" for number in range(len([*folder.glob("*.json")]))]
+        try:
+            return [(path, path.read_bytes()) for path in paths]
+        except FileNotFoundError as error:
+            raise LogDamaged(f"{error.filename} is missing; {MEND}") from None
+
+    def declare(self, number: int, content: bytes) -> None:
+        """Durably add the next declaration. Raises `FileExistsError` where another came first."""
+        folder = self.folder / "_schemas"
+        path = folder / f"{number}.json"
+        with _told(path):
+            folder.mkdir(exist_ok=True)  # were it lost, the files would be asked again
+            rights.share(folder)
+            write_exclusively(path, content)
+            crash.point("declare.done")
+
+    def partition_folder(self, partition: int) -> Path:
+        return self.folder / f"partition={partition}"
+
+    def all_files(self, partition: int) -> list[LogFile]:
+        """Every file, those that others cover as well; of one first position the widest first."""
+        return self._at(partition, self._spans(partition))
+
+    def files(self, partition: int, first: int = 0) -> list[LogFile]:
+        """The files that hold the positions from `first` on, in order, none twice."""
+        found: list[_Span] = []
+        held = -1
+        for span in self._spans(partition):
+            begin, end, _ = span
+            if begin > held:
+                if begin <= first:
+                    found.clear()
+                found.append(span)
+                held = begin if end is None else end
+        return self._at(partition, found)
+
+    def _spans(self, partition: int) -> list[_Span]:
+        """What the names of the partition's files say, of one first position the widest first.
+
+        A commit and a compacted file may begin at the same position and differ: a writer that lost
+        its partition was killed before it could take its commit back.
+        """
+        found: list[_Span] = []
+        for name in os.listdir(self.partition_folder(partition)):
+            if name.endswith(".parquet"):
+                first, _, last = name.removesuffix(".parquet").partition("-")
+                found.append((int(first), int(last) if last else None, name))
+        return sorted(found, key=lambda span: (span[0], 0 if span[1] is None else -span[1]))
+
+    def _at(self, partition: int, spans: Iterable[_Span]) -> list[LogFile]:
+        folder = self.partition_folder(partition)
+        return [LogFile(first, folder / name, last) for first, last, name in spans]
+
+    def tail(self, partition: int) -> Tail:
+        """Where the partition ends now. Raises `LogDamaged` where its last file cannot be read."""
+        files = self.files(partition)
+        if not files:
+            return Tail()
+        last = self.read_file(files[-1], ["stream_id"])
+        return Tail(files[-1].first + len(last), last["stream_id"][-1].as_py())
+
+    def next_position(self, partition: int) -> int:
+        return self.tail(partition).next_position
+
+    def stream_id(self, partition: int, position: int) -> str | None:
+        """Of the row at a position; None where the log has no such row."""
+        rows = next(self.read(partition, position, ["position", "stream_id"]), None)
+        if rows is None or rows["position"][0].as_py() != position:
+            return None
+        return str(rows["stream_id"][0].as_py())
+
+    def read_file(self, file: LogFile, columns: list[str] | None = None) -> pa.Table:
+        """The rows of one file. Raises `LogDamaged`, which names it."""
+        try:
+            parquet = pq.ParquetFile(file.path, page_checksum_verification=True)
+            held = set(parquet.schema_arrow.names)
+            wanted = None if columns is None else [c for c in columns if c in held]
+            return parquet.read(wanted, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise LogDamaged(f"{file.path} cannot be read ({one_line(error)}); {MEND}") from None
+
+    def read(
+        self, partition: int, first: int = 0, columns: list[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """The rows from position `first` on, a table for each file.
+
+        Raises `LogDamaged` where the positions of two files do not join.
+        """
+        expected = None
+        for file in self.files(partition, first):
+            if expected is not None and file.first != expected:
+                raise LogDamaged(
+                    f"partition {partition}: positions {expected} to {file.first - 1} are missing"
+                    f" before {file.path}; {MEND}"
+                )
+            table = self.read_file(file, columns)
+            expected = file.first + len(table)
+            table = table.slice(max(0, first - file.first))
+            if len(table):
+                yield table
+
+    def near(self, partition: int, position: int, columns: list[str]) -> pa.Table:
+        """The row at a position, and those around it that are read with it.
+
+        Raises `LogDamaged` where it cannot be read, or is not there.
+        """
+        file = next(iter(self.files(partition, position)), LogFile(position + 1, self.folder))
+        left = position - file.first
+        try:
+            with pq.ParquetFile(file.path, page_checksum_verification=True) as parquet:
+                for group in range(parquet.num_row_groups):
+                    count = parquet.metadata.row_group(group).num_rows
+                    if 0 <= left < count:
+                        return parquet.read_row_group(group, columns, use_threads=False)
+                    left -= count
+        except (OSError, pa.ArrowException) as error:
+            raise LogDamaged(f"{file.path} cannot be read ({one_line(error)}); {MEND}") from None
+        raise LogDamaged(f"partition {partition}: position {position} is missing; {MEND}")
+
+    def position_before(self, partition: int, recorded_at: datetime, first: int = 0) -> int:
+        """A position before which no row from `first` on has that time or a later one.
+
+        It is the first one of a file, or else `first`.
+        """
+        files = self.files(partition, first)
+        later = bisect_left(files, recorded_at, key=self._begun_at)
+        return max(first, files[max(0, later - 1)].first) if files else first
+
+    def _begun_at(self, file: LogFile) -> Any:
+        return self.read_file(file, ["recorded_at"])["recorded_at"][0].as_py()
+
+    def append(self, partition: int, first: int, rows: pa.Table, run: str = "") -> None:
+        """Commit rows at position `first`, durably or not at all; `run` names the writer.
+
+        Raises `Superseded` when another writer has already committed that position.
+        """
+        path = self.partition_folder(partition) / f"{first:020}.parquet"
+        try:
+            with _told(path):
+                write_exclusively(path, encoded(rows, run))
+        except FileExistsError:
+            raise _superseded(partition, first, _run_of(path)) from None
+        # The name is free again once the commit that had it is compacted and removed.
+        if first <= self._removed(partition) and self._is_compacted(partition, first):
+            crash.point("append.to_take_back")
+            path.unlink()
+            crash.point("append.taken_back")
+            raise _superseded(partition, first)
+
+    def _is_compacted(self, partition: int, first: int) -> bool:
+        return any(file.covers(first) for file in self.all_files(partition))
+
+    def append_compacted(self, partition: int, files: Sequence[LogFile]) -> LogFile:
+        """Write adjacent files once more, as one. Raises `LogDamaged` where they do not join."""
+        tables = []
+        expected = files[0].first
+        for file in files:
+            if file.first != expected:
+                raise LogDamaged(f"positions are missing before {file.path}; {MEND}")
+            tables.append(self.read_file(file))
+            expected += len(tables[-1])
+        rows = pa.concat_tables(tables, promote_options="default")
+        first, last = files[0].first, expected - 1
+        path = self.partition_folder(partition) / f"{first:020}-{last:020}.parquet"
+        try:
+            with _told(path):
+                write_exclusively(path, encoded(rows, compacted=True), COMPACTING)
+        except FileExistsError:  # it is the same: a compaction was killed after its link
+            crash.point("compact.to_fsync_folder")
+            fsync_folder(path.parent)
+            crash.point("compact.fsynced")
+        return LogFile(first, path, last)
+
+    def remove(self, partition: int, files: Sequence[LogFile]) -> None:
+        """Remove files that others cover; each writer knows of it before a name is free again."""
+        path = self.partition_folder(partition) / REMOVED
+        until = max(self._removed(partition), *(file.first for file in files))
+        with _told(path):
+            replace(path, str(until).encode(), COMPACTING)
+        for file in files:
+            crash.point("compact.to_remove")
+            os.unlink(file.path)
+            crash.point("compact.removed")
+
+    def _removed(self, partition: int) -> int:
+        """No file that began above this position was ever removed. Cheap: for each commit."""
+        try:
+            return int((self.partition_folder(partition) / REMOVED).read_bytes())
+        except FileNotFoundError:
+            return -1
+
+    def settle(self, partition: int) -> None:
+        """What is listed from now on stays, and nothing is half done.
+
+        For a partition's writer, at its start: whatever rests on the log, as the trim of a stream
+        does, must not rest on a name that a killed writer had not brought to the disk yet.
+        """
+        self.clear_unfinished(partition)
+        crash.point("settle.to_fsync_folder")
+        fsync_folder(self.partition_folder(partition))
+        crash.point("settle.done")
+
+    def clear_unfinished(self, partition: int, suffix: str = ".tmp") -> None:
+        """Remove what a killed process left beside the log; a slow one finds out, and stops."""
+        for left in self.partition_folder(partition).glob(f"*{suffix}"):
+            left.unlink(missing_ok=True)
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Files that are listed stay there until this ends: for whoever reads for long."""
+        return shared(self.folder / READERS)
+
+    def removing(self) -> AbstractContextManager[bool]:
+        """Whether files may be removed now: nobody is `reading`."""
+        return if_free(self.folder / READERS)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Errors of the system for the user; but for `FileExistsError`, which is an answer."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and error.filename2 is not None:
+            raise Superseded(
+                f"{path} is not written: another process has started on this part of the log,"
+                " and has cleared what it found unfinished"
+            ) from None
+        raise NoRoom(
+            f"cannot write {path}: {error.strerror}; nothing is lost: make room, and start again"
+        ) from None
+
+
+def _superseded(partition: int, first: int, run: str = "another writer") -> Superseded:
+    return Superseded(
+        f"{run} has committed position {first} of partition {partition}, and so has taken it over"
+    )

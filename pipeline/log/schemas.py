@@ -1,0 +1,138 @@
+"""What the log remembers of its events: each type's fields, for each schema version.
+
+    events/_schemas/0.json    what was in the log when it began to remember
+    events/_schemas/1.json    an event type, a version, or a field that was new then, and so on
+
+A declaration is written, like a commit, exclusively and durably, before the first commit that holds
+events of it. So the log never holds an event whose fields it does not know, and nobody changes what
+is remembered. An older log has no such folder: its files are asked, once.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+from zlib import crc32
+
+import duckdb
+import pyarrow as pa
+
+from ingest.domain import Domain
+from ingest.errors import LogDamaged, LogMismatch, one_line
+from ingest.schema import ENVELOPE, OR_NULL, OUTCOME_COLUMNS, OUTCOME_TYPES
+from pipeline.log.compatibility import UNKNOWN, Declared, declared, incompatible
+from pipeline.log.log import MEND, Log
+from projections.session import session
+from projections.sql import named, quoted
+from projections.upcast import check_upcasts
+
+
+def remembered(log: Log) -> list[Declared]:
+    """Every declaration that the log was written with; out of its files where it has none."""
+    return _recorded(log) if log.declarations() else _found_in_files(log)
+
+
+def _recorded(log: Log) -> list[Declared]:
+    found = []
+    for path, content in log.declarations():
+        try:
+            held = json.loads(content)
+            if held["crc32"] != _checksum(held["declared"]):
+                raise ValueError("its checksum is wrong")
+            found += [Declared(**declaration) for declaration in held["declared"]]
+        except (ValueError, TypeError, KeyError) as error:
+            raise LogDamaged(f"{path} cannot be read ({one_line(error)}); {MEND}") from None
+    return found
+
+
+def _checksum(declarations: list[dict[str, Any]]) -> int:
+    return crc32(json.dumps(declarations).encode())
+
+
+def _found_in_files(log: Log) -> list[Declared]:
+    """What rows have: a field's column is not NULL in some of its event's rows, or in all."""
+    with log.reading(), session() as db:
+        files = [quoted(str(f.path)) for p in range(log.partitions) for f in log.files(p)]
+        if not files:
+            return []
+        db.execute("SET enable_progress_bar = false")
+        try:
+            rows = db.sql(
+                f"SELECT * FROM read_parquet([{', '.join(files)}],"
+                " hive_partitioning = false, union_by_name = true)"
+            )
+            schema = rows.limit(0).to_arrow_table().schema
+            types = {column.name: str(column.type) for column in schema}
+            own = [n for n in types if n not in (*ENVELOPE.names, *OUTCOME_COLUMNS.names)]
+            counts = ", ".join(["count(*)", *(f"count({named(name)})" for name in own)])
+            events = rows.filter(f"event_type NOT IN {OUTCOME_TYPES}")
+            found = events.aggregate(f"event_type, schema_version, {counts}").fetchall()
+        except duckdb.Error as error:
+            raise LogDamaged(f"{one_line(error)}; {MEND}") from None
+    return [
+        Declared(
+            event_type,
+            version,
+            {
+                name: f"{types[name]}{UNKNOWN}{OR_NULL if held < of else ''}"
+                for name, held in zip(own, holding, strict=True)
+                if held
+            },
+        )
+        for event_type, version, of, *holding in sorted(found)
+    ]
+
+
+def problems(domain: Domain, log: Log) -> list[str]:
+    """Why the domain's events do not read what the log was written with, a line each.
+
+    Raises `DomainInvalid` where an Upcast's SQL does not hold.
+    """
+    check_upcasts(domain)
+    return incompatible(domain, remembered(log))
+
+
+def check(domain: Domain, log: Log) -> None:
+    """Raises `LogMismatch` for the first of the `problems`."""
+    found = problems(domain, log)
+    if found:
+        more = f" ({len(found) - 1} more event type(s) will be told then)" if found[1:] else ""
+        raise LogMismatch(found[0] + more)
+
+
+class Schemas:
+    """The log's memory, for those who write it. Made at their start, which checks the domain."""
+
+    def __init__(self, domain: Domain, log: Log) -> None:
+        self._domain = domain
+        self._log = log
+        self._now = {d.event_type: d for d in declared(domain)}
+        self._look()
+        if not self._checked:
+            self._add(_found_in_files(log))
+
+    def _look(self) -> None:
+        """Check the domain against all that the log remembers now."""
+        self._checked = len(self._log.declarations())
+        check(self._domain, self._log)
+        held = _recorded(self._log)
+        self._new = {name for name, now in self._now.items() if now not in held}
+        """The event types whose declaration of now the log does not have yet."""
+
+    def note(self, rows: pa.Table) -> None:
+        """Remember the event types of rows that are about to be committed.
+
+        Raises `LogMismatch` where another writer, of other code, has declared them otherwise.
+        """
+        while self._new and (new := self._new & {*rows["event_type"].unique().to_pylist()}):
+            self._add([self._now[name] for name in sorted(new)])
+
+    def _add(self, declarations: list[Declared]) -> None:
+        """Write them after those that were checked, or look at what another writer has written."""
+        content = [asdict(declaration) for declaration in declarations]
+        held = {"crc32": _checksum(content), "declared": content}
+        with suppress(FileExistsError):
+            self._log.declare(self._checked, json.dumps(held).encode())
+        self._look()

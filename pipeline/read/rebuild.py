@@ -1,0 +1,168 @@
+"""`foldlog rebuild`: read models made anew from the log alone, while readers keep the old rows.
+
+They are built in a file of their own, beside the pipeline's. When it is complete it is renamed to
+`rebuilt.duckdb`, where a running pipeline finds it, takes the rows over in one transaction, and
+publishes; without one, that is done here. Killed at any time, it leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import duckdb
+
+from ingest import crash
+from ingest.errors import DataInUse, FoldlogError, LogDamaged, ReadModelFailed, one_line
+from pipeline.lock import alone
+from pipeline.log.log import MEND, Log
+from pipeline.log.schemas import check
+from pipeline.read.hand_over import _hand_over
+from pipeline.read.refold import refolded
+from pipeline.settings import Settings
+from projections.held import held_in
+from projections.model import Folded, View, read_models
+from projections.relations import Positions
+from projections.tables import Stored, Tables, digest
+from projections.upcast import current_rows
+from projections.writer import opened
+
+SAMPLE_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """One read model, made from so many rows of the log in `seconds`."""
+
+    name: str
+    rows: int
+    seconds: float
+
+
+Seen = Callable[[str, int, int], None]
+"""Called with what is being built, and how many of how many rows are done, all models added."""
+
+
+def rebuild(
+    settings: Settings, names: Collection[str], *, everything: bool, seen: Seen
+) -> list[Built]:
+    """Build the named read models from the log, and all that are new or changed; or everything.
+
+    A view has no rows to build: it is made as its file says, named or not.
+    Raises `FoldlogError` where a name is none, and when something else is rebuilding.
+    """
+    domain = settings.load_domain()
+    log = Log.open(settings.events, domain=domain.name)
+    settings.protect()
+    check(domain, log)
+    only_one = alone(
+        settings.data / "rebuild.lock", "another rebuild runs on this data directory; wait for it"
+    )
+    with only_one, log.reading():
+        aside = settings.data / "rebuilding.duckdb"
+        crash.point("rebuild.to_clear")
+        aside.unlink(missing_ok=True)
+        crash.point("rebuild.cleared")
+        until = {p: log.next_position(p) for p in range(log.partitions)}
+        total, built = sum(until.values()), []
+        with opened(aside) as db:
+            # The file is read once: packing its strings takes longer than writing them does.
+            db.execute("SET disabled_compression_methods = 'fsst,dict_fsst'")
+            tables = Tables(db, domain)
+            views = [m.name for m in read_models(domain) if isinstance(m, View)]
+            named = [name for name in names if name not in views]
+            wanted = _wanted(settings, tables, named, everything)
+            tables.prepare(log.partitions)
+            _check_whole(db, current_rows(domain, log, {}, until), until)
+            for number, model in enumerate(wanted):
+
+                def share(done: float, model: Stored = model, number: int = number) -> None:
+                    seen(model.name, int((number + done) * total), len(wanted) * total)
+
+                started = time.monotonic()
+                tables.create(model)
+                try:
+                    watched = nullcontext() if isinstance(model, Folded) else _watched(db, share)
+                    with watched:
+                        folded = refolded(settings, share)
+                        tables.apply_range([model], log, {}, until, folded)
+                except duckdb.Error as error:
+                    raise ReadModelFailed(
+                        f"{model.name} cannot be built: {one_line(error)};"
+                        " readers keep the rows they have"
+                    ) from None
+                built.append(Built(model.name, total, time.monotonic() - started))
+            last_ids = {p: log.stream_id(p, end - 1) or "" for p, end in until.items() if end}
+            tables.move_to(until, last_ids)
+            crash.point("rebuild.to_checkpoint")
+            db.execute("CHECKPOINT")
+            crash.point("rebuild.checkpointed")
+        crash.point("rebuild.to_rename")
+        os.replace(aside, settings.rebuilt)
+        crash.point("rebuild.renamed")
+        _hand_over(settings, lambda: seen("handing over", len(wanted) * total, len(wanted) * total))
+        if left := _wanted(settings, tables, (), everything=False):
+            raise DataInUse(
+                f"{left[0].name} is not taken over: the running pipeline has other code of the"
+                f" domain; start it again, and it builds {left[0].name} by itself"
+            )
+    return built
+
+
+def _wanted(
+    settings: Settings, tables: Tables, names: Collection[str], everything: bool
+) -> list[Stored]:
+    """What is to be built."""
+    known = [model.name for model in tables.stored]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise FoldlogError(
+            f"no read model {unknown[0]} has rows of its own; these have: {', '.join(known)}"
+        )
+    built: set[tuple[str, str]] = set()
+    if settings.published.exists():
+        with held_in(settings.published) as held:
+            built = held.models()
+    return [
+        model
+        for model in tables.stored
+        if everything or model.name in names or (model.name, digest(model)) not in built
+    ]
+
+
+def _check_whole(db: duckdb.DuckDBPyConnection, rows: str, until: Positions) -> None:
+    """A rebuild that passes over missing files would make wrong read models."""
+    counted = f"SELECT partition, count(*) FROM ({rows}) GROUP BY partition"
+    try:
+        found = dict(db.execute(counted).fetchall())
+    except duckdb.Error as error:
+        raise LogDamaged(f"{one_line(error)}; {MEND}") from None
+    for partition, end in until.items():
+        if found.get(partition, 0) != end:
+            raise LogDamaged(
+                f"partition {partition} has {found.get(partition, 0)} of {end} rows;"
+                " `foldlog verify` says which file is missing"
+            )
+
+
+@contextmanager
+def _watched(db: duckdb.DuckDBPyConnection, share: Callable[[float], None]) -> Iterator[None]:
+    """Tell how far DuckDB is with what it is asked meanwhile."""
+    db.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+    finished = threading.Event()
+
+    def watch() -> None:
+        while not finished.wait(SAMPLE_S):
+            share(max(0.0, db.query_progress()) / 100)
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        watching.join()

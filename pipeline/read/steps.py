@@ -1,0 +1,183 @@
+"""The steps of the read side, and what they remember."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import duckdb
+import pyarrow as pa
+
+from ingest import crash
+from ingest.domain import Domain
+from ingest.errors import NoRoom, ReadModelInvalid, one_line
+from ingest.stop import Stop
+from pipeline.engine import metrics
+from pipeline.engine.program import every, ready
+from pipeline.log.log import Log
+from pipeline.read.compaction import compact
+from pipeline.read.exports import export_changes
+from pipeline.read.source import Follower, Look, Rows
+from pipeline.read.states import States
+from pipeline.replay.snapshots import Snapshots
+from pipeline.replay.states import Refold
+from pipeline.settings import Settings
+from projections.publish import Publisher
+from projections.writer import Writer
+
+logger = logging.getLogger("foldlog")
+
+
+CATCH_UP_ROWS = 1_000_000
+"""Rows of the log that are applied at a time while it is far behind."""
+
+
+IDLE_LOOK_S = 0.5
+"""How often it is seen whether the published file names files that compaction will remove."""
+
+
+class Reader:
+    """The steps, and what they remember: states, rows that wait for a flush, the DuckDB file."""
+
+    def __init__(self, settings: Settings, domain: Domain, log: Log) -> None:
+        self.rows_max = settings.flush_rows_max
+        self._settings = settings
+        self._log = log
+        self._domain = domain
+        self._waiting: list[Rows] = []
+        self._flushed = False
+        self._look_at = 0.0
+        self._lives = ExitStack()
+        self.writer: Writer
+        self._states: States
+        self._publisher: Publisher
+
+    def start(self, stop: Stop) -> Follower:
+        """Open the file of read models, and bring it near the log's end."""
+        settings, domain, log = self._settings, self._domain, self._log
+        path = settings.data / "writer.duckdb"
+        with _no_room():
+            self.writer = Writer(path, domain, log, Refold(domain, log))
+            self._publisher = Publisher(
+                self.writer, settings.published, settings.publish_interval_ms / 1000
+            )
+            if self._publisher.first:
+                self._publisher.publish()  # whoever has an outcome finds a file to ask
+        ready()
+        snapshots = Snapshots(
+            settings.data / "states",
+            domain,
+            rows=settings.snapshot_rows,
+            in_memory=settings.aggregates_in_memory // log.partitions,
+        )
+        self._states = States(domain, log, snapshots, self.writer.positions)
+        self.writer.folded = self._states.between
+        while not stop.requested and self._catch_up():
+            pass
+        self.writer.use_threads(max(1, (os.cpu_count() or 1) - settings.workers))
+        export, compaction = partial(export_changes, settings, log), partial(compact, settings, log)
+        self._lives.enter_context(every(settings.export_interval_s, export, at_end=True))
+        self._lives.enter_context(every(settings.compact_interval_s, compaction))
+        return Follower(domain, log, self.writer.positions)
+
+    def _catch_up(self) -> bool:
+        """Apply a large part of what is missing straight from the files; whether there was one."""
+        held, log = self.writer.positions, self._log
+        behind = {p: log.next_position(p) - at for p, at in held.items()}
+        if sum(behind.values()) < self.rows_max:
+            return False
+        share = min(1.0, CATCH_UP_ROWS / sum(behind.values()))
+        until = {p: at + int(behind[p] * share) for p, at in held.items()}
+        with _no_room():
+            self.writer.catch_up(until, self._states.moved)
+            if time.monotonic() >= self._publisher.next_at:
+                self._publish()
+            else:
+                self._hold()
+        return True
+
+    def _hold(self) -> None:
+        """Bring what is applied to the disk, so that states may leave memory."""
+        self.writer.checkpoint()
+        self._states.held_durably()
+
+    def fold(self, look: Look) -> Look:
+        """Evolve the states by what is new; it waits for the next flush, since nobody sees it."""
+        self._states.fold(look.found)
+        self._waiting += look.found
+        if look.found:
+            gc.collect(0)  # of what these rows made; what outlives it is not looked at again
+        return look
+
+    def flush(self, look: Look) -> Look:
+        """Apply all that waits, when readers are to see it or when it is much."""
+        count = sum(len(rows.table) for rows in self._waiting)
+        now = time.monotonic() >= self._publisher.next_at or self._settings.rebuilt.exists()
+        if look.last:
+            self.writer.use_threads(os.cpu_count() or 1)
+        if not count or not (now or look.last or count >= self.rows_max):
+            return look
+        waiting, self._waiting = self._waiting, []
+        until = self.writer.positions | {rows.partition: rows.end for rows in waiting}
+        last_ids = {r.partition: str(r.table["stream_id"][-1].as_py()) for r in waiting}
+        with _no_room(), metrics.FLUSH.time():
+            rows = pa.concat_tables(rows.table for rows in waiting)
+            self.writer.apply(rows, self._states.touched(), until, last_ids)
+            if self._states.are_many:
+                self._hold()
+        self._flushed = True
+        return look
+
+    def publish(self, look: Look) -> None:
+        """Let readers see what is applied, when it is time; and take rebuilt read models over."""
+        now = time.monotonic()
+        changed = self._flushed or now >= self._look_at
+        with _no_room():
+            if self._settings.rebuilt.exists() and self._take_over():
+                self._publish()
+                crash.point("hand_over.to_remove")
+                self._settings.rebuilt.unlink()
+                crash.point("hand_over.removed")
+            elif look.last or (changed and now >= self._publisher.next_at):
+                self._publish()
+
+    def _publish(self) -> None:
+        with metrics.PUBLISH.time():
+            self._publisher.publish()
+        self._states.held_durably()
+        self._flushed, self._look_at = False, time.monotonic() + IDLE_LOOK_S
+
+    def _take_over(self) -> bool:
+        """Adopt what a rebuild has made; false while this side is behind it."""
+        try:
+            if not self.writer.adopt(self._settings.rebuilt):
+                return False
+        except ReadModelInvalid as error:
+            logger.warning("the read models stay as they are: %s", error)
+        else:
+            logger.info("rebuilt read models are taken over")
+        return True
+
+    def close(self, stop: Stop) -> None:
+        """Called when everything has been handled."""
+        if stop.error is None:
+            self.writer.close()
+            self._states.close()
+        self._lives.close()
+
+
+@contextmanager
+def _no_room() -> Iterator[None]:
+    """The machine's failure to write, as one line for the user."""
+    try:
+        yield
+    except (duckdb.Error, OSError) as error:
+        raise NoRoom(
+            f"the read models cannot be written ({one_line(error)});"
+            " nothing is lost: mend that, and start again"
+        ) from None

@@ -1,0 +1,113 @@
+"""One partition's snapshot in one SQLite file."""
+
+from __future__ import annotations
+
+import pickle
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from zlib import crc32
+
+from ingest import crash
+from ingest.errors import NoRoom
+from pipeline.decide.aggregates import Aggregate
+
+TABLES = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
+CREATE TABLE IF NOT EXISTS about
+    (code TEXT, position INTEGER, command TEXT, aggregates INTEGER);
+CREATE TABLE IF NOT EXISTS aggregates
+    (id TEXT PRIMARY KEY, version INTEGER, state BLOB, checksum INTEGER) WITHOUT ROWID;
+"""
+
+
+class Damaged(sqlite3.DatabaseError):
+    """A row's checksum is wrong."""
+
+
+class Snapshot:
+    """One partition's file. Its position is 0 where there is nothing that can be used."""
+
+    def __init__(self, path: Path, code: str) -> None:
+        """Raises `NoRoom` where no file can be written."""
+        self.position = 0
+        self.command = ""
+        """Stream id of the last row before `position`, which tells one log from another."""
+        self._path = path
+        self._code = code
+        try:
+            try:
+                self._open()
+            except sqlite3.DatabaseError:
+                self.discard()
+        except (sqlite3.Error, OSError) as error:
+            raise NoRoom(
+                f"cannot write {path}: {error}; nothing is lost: make room, and start again"
+            ) from None
+
+    def _open(self) -> None:
+        self._path.touch(mode=0o600)
+        self._db = sqlite3.connect(self._path, check_same_thread=False)
+        self._reading = self._db
+        self._db.executescript(TABLES)
+        self._reading = sqlite3.connect(self._path)
+        found = self._db.execute("SELECT * FROM about").fetchone()
+        if found:
+            code, self.position, self.command, aggregates = found
+            # One that is not there would be taken for one that never was.
+            if code != self._code or aggregates != self._count():
+                self.discard()
+
+    def _count(self) -> int:
+        (count,) = self._db.execute("SELECT count(*) FROM aggregates").fetchone()
+        return int(count)
+
+    def discard(self) -> None:
+        """Throw it away, and begin an empty one."""
+        self.close()
+        for path in (self._path, *self._path.parent.glob(f"{self._path.name}-*")):
+            path.unlink(missing_ok=True)
+        self.position, self.command = 0, ""
+        self._open()
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self._reading.close()
+            self._db.close()
+
+    def load(self, aggregate_id: str) -> Aggregate | None:
+        """Raises `sqlite3.DatabaseError` where the file is damaged; it is thrown away then."""
+        try:
+            found = self._reading.execute(
+                "SELECT version, state, checksum FROM aggregates WHERE id = ?", [aggregate_id]
+            ).fetchone()
+            if found is None:
+                return None
+            version, state, checksum = found
+            if crc32(state, version) != checksum:
+                raise Damaged(f"{self._path}: the state of {aggregate_id} is damaged")
+        except sqlite3.DatabaseError:
+            self.discard()
+            raise
+        return pickle.loads(state), version
+
+    def write(self, position: int, command: str, aggregates: dict[str, Aggregate]) -> None:
+        """Move on to `position`: what changed since the last one, in one transaction.
+
+        Raises `sqlite3.Error` where it cannot be written, and where another writer has moved on.
+        """
+        states = ((i, v, pickle.dumps(s, 5)) for i, (s, v) in aggregates.items())
+        rows = ((i, version, state, crc32(state, version)) for i, version, state in states)
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            (held,) = self._db.execute("SELECT max(position) FROM about").fetchone()
+            if (held or 0) != self.position:
+                raise sqlite3.IntegrityError("another writer has taken one")
+            self._db.executemany("INSERT OR REPLACE INTO aggregates VALUES (?, ?, ?, ?)", rows)
+            self._db.execute("DELETE FROM about")
+            about = [self._code, position, command, self._count()]
+            self._db.execute("INSERT INTO about VALUES (?, ?, ?, ?)", about)
+            crash.point("snapshot.to_commit")
+        crash.point("snapshot.committed")
+        self.position, self.command = position, command

@@ -1,0 +1,99 @@
+"""Folding rows of the log into states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingest.domain import Domain
+from pipeline.decide.aggregates import Aggregate
+from pipeline.decide.folded_rows import FoldedRows
+from pipeline.log.log import Log
+from pipeline.replay.decode import Decoder
+from projections.relations import Positions, with_relations
+from projections.session import session
+from projections.sql import named
+from projections.upcast import current_rows
+
+SCANNED_ROWS = 65_536
+
+
+def fold_rows(
+    domain: Domain,
+    decoder: Decoder,
+    known: Callable[[str], Aggregate | None],
+    rows: pa.Table,
+) -> dict[str, Aggregate]:
+    """The aggregates that the events among `rows` change, after them; `known` is from before."""
+    evolve, initial = domain.decider.evolve, domain.decider.initial
+    changed: dict[str, Aggregate] = {}
+    ids, versions = rows["aggregate_id"].to_pylist(), rows["version"].to_pylist()
+    for event, aggregate_id, version in zip(decoder.events(rows), ids, versions, strict=True):
+        if event is not None:
+            found = changed.get(aggregate_id) or known(aggregate_id)
+            changed[aggregate_id] = evolve(found[0] if found else initial, event), version
+    return changed
+
+
+def scan(
+    domain: Domain,
+    log: Log,
+    until: Positions,
+    *,
+    where: str = "true",
+    parameters: Sequence[Any] = (),
+    columns: str | None = None,
+) -> Iterator[pa.Table]:
+    """The domain's events below `until` that meet a condition, as code of today would write them.
+
+    Partition by partition, in order; tables of up to `SCANNED_ROWS` with the given columns, or
+    those that `fold_rows` needs. For many events: DuckDB reads and filters them on all cores, and
+    does not check the pages' checksums as `Log.read` does.
+    """
+    shown = columns or ", ".join(map(named, Decoder(domain).columns))
+    with session() as db:
+        db.execute("SET enable_progress_bar = false")  # it prints where it takes us for a notebook
+        for partition, end in until.items():
+            rows = current_rows(domain, log, {}, {partition: end})
+            query = with_relations(domain.schema, rows, f"SELECT {shown} FROM events WHERE {where}")
+            found = db.sql(query, params=[*parameters]).to_arrow_reader(SCANNED_ROWS)
+            for batch in found:
+                yield pa.Table.from_batches([batch])
+
+
+def folded(domain: Domain, events: Iterable[pa.Table]) -> pa.Table:
+    """The folded read model's rows after these events, each aggregate's in order."""
+    decoder = Decoder(domain)
+    aggregates: dict[str, Aggregate] = {}
+    for rows in events:
+        aggregates |= fold_rows(domain, decoder, aggregates.get, rows)
+    return FoldedRows(domain).table(aggregates)
+
+
+class Refold:
+    """The folded read model's rows, from the log alone; see `projections.tables.FoldedBetween`."""
+
+    def __init__(self, domain: Domain, log: Log) -> None:
+        self._domain = domain
+        self._log = log
+        self._none = FoldedRows(domain).schema.empty_table()
+
+    def __call__(self, since: Positions, until: Positions) -> pa.Table:
+        moved = {p: end for p, end in until.items() if since.get(p, 0) < end}
+        tables = [self.partition(p, since.get(p, 0), end) for p, end in moved.items()]
+        return pa.concat_tables([self._none, *tables])
+
+    def partition(self, number: int, since: int, until: int) -> pa.Table:
+        """As of `until`, the aggregates of one partition that have events from `since` on."""
+        touched = None
+        if since:
+            columns = ["position", "event_type", "aggregate_id"]
+            recent = self._log.read(number, since, columns)
+            touched = pa.array({i for t in recent for i in t["aggregate_id"].unique().to_pylist()})
+        events = scan(self._domain, self._log, {number: until})
+        if touched is not None:
+            events = (rows.filter(pc.is_in(rows["aggregate_id"], touched)) for rows in events)
+        return folded(self._domain, events)

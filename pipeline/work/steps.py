@@ -1,0 +1,195 @@
+"""The steps of the write side, and what they remember."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Sequence
+
+from ingest.entries import Batch
+from ingest.errors import DomainFailed, Superseded
+from ingest.halted import tell_halted
+from ingest.reader import StreamReader
+from ingest.stop import Stop
+from pipeline.decide.batch import Fold
+from pipeline.decide.outcomes import Window
+from pipeline.decide.partition import Decided, Partition
+from pipeline.engine import metrics
+from pipeline.engine.program import ready
+from pipeline.log.log import Log
+from pipeline.log.schemas import Schemas
+from pipeline.replay.committed import comparison
+from pipeline.replay.restore import restore
+from pipeline.replay.snapshots import Snapshots
+from pipeline.settings import Settings
+from projections.held import positions_in
+
+logger = logging.getLogger("foldlog")
+
+
+TRY_AGAIN_S = 10.0
+"""After another worker has taken a partition over."""
+
+
+LOOK_S = 0.5
+"""How often it is seen how far readers are behind, where that matters."""
+
+
+class Worker:
+    """The steps, and what they remember: the partitions of a share, each with its reader."""
+
+    def __init__(self, settings: Settings, share: Sequence[int], log: Log, run: str) -> None:
+        """`run` names this worker to those that would work on the same partitions."""
+        self._run = run
+        self.domain = settings.load_domain()
+        self._settings = settings
+        self._log = log
+        self._share = share
+        self._schemas = Schemas(self.domain, log)
+        self._fold = Fold(
+            self.domain, partitions=log.partitions, payload_bytes_max=settings.payload_bytes_max
+        )
+        self._snapshots = Snapshots(
+            settings.data / "snapshots",
+            self.domain,
+            rows=settings.snapshot_rows,
+            in_memory=settings.aggregates_in_memory // log.partitions,
+        )
+        self._window = Window(
+            us=round(settings.dedupe_window_s * 1e6),
+            rows=settings.dedupe_rows_max // log.partitions,
+        )
+        self._owned: dict[int, Partition] = {}
+        self._readers: dict[int, StreamReader] = {}
+        self._halted: dict[int, StreamReader] = {}
+        """Those whose last batch is committed in part, and not answered yet."""
+        self._open_at: dict[int, float] = {}
+        """Partitions that wait to be opened, and when that is due, by `time.monotonic`."""
+        self._waits = False
+        self._look_at = 0.0
+        self._reading: Sequence[tuple[int, StreamReader]] = []
+
+    def take(self, index: int, count: int) -> Worker:
+        """What Bytewax process `index` of `count` owns of the share."""
+        self._open_at = dict.fromkeys(self._share[index::count], 0.0)
+        return self
+
+    def readers(self) -> Sequence[tuple[int, StreamReader]]:
+        """The partitions that are read now; those that were lost are opened again in time."""
+        if self._open_at:
+            now = time.monotonic()
+            for number in [p for p, due in self._open_at.items() if due <= now]:
+                self._open(number)
+                del self._open_at[number]
+            ready()
+            self._reading = [*self._readers.items()]
+        return [] if self._readers_are_behind() else self._reading
+
+    def _readers_are_behind(self) -> bool:
+        """Whether to wait for the read side; only where a setting says so. Looked up now and then.
+
+        It goes by the published file, and so holds for a read side that is gone, too.
+        """
+        most = self._settings.behind_rows_max
+        if most and time.monotonic() >= self._look_at:
+            held = positions_in(self._settings.published)
+            missing = sum(p.next_position - held.get(n, 0) for n, p in self._owned.items())
+            if (missing > most) is not self._waits:
+                self._waits = not self._waits
+                logger.info(
+                    "waiting for the read side, which is %d rows behind" if self._waits
+                    else "going on: the read side is %d rows behind", missing,
+                )  # fmt: skip
+            self._look_at = time.monotonic() + LOOK_S
+        return self._waits
+
+    def _open(self, number: int) -> None:
+        settings = self._settings
+        try:
+            owned, last_id = restore(
+                self.domain, self._log, number, self._window,
+                self._snapshots.open(number), self._snapshots.reached,
+            )  # fmt: skip
+        except DomainFailed as error:
+            self._snapshots.drop(number)
+            self._tell_halted(number, error)
+            return
+        self._owned[number] = owned
+        self._readers[number] = StreamReader(
+            settings.reachable_redis,
+            self.domain.name,
+            number,
+            last_id,
+            partitions=self._log.partitions,
+            batch_max=settings.batch_max,
+            linger_ms=settings.linger_ms,
+            compare=comparison(self._log, number, self._fold, owned),
+        )
+
+    def decide(self, batch: Batch) -> Decided | None:
+        """What a batch comes to. The partition moves on at once, before the commit.
+
+        That is safe: where the commit fails, what the partition remembers is thrown away with it.
+        """
+        owned = self._owned.get(batch.partition)
+        if owned is None:
+            return None
+        try:
+            decided = self._fold.decide(owned, batch)
+        except DomainFailed as error:
+            self._tell_halted(batch.partition, error)
+            decided = self._fold.decide(owned, batch.before(error.stream_id))
+            self._halted[batch.partition] = self._readers.pop(batch.partition)
+            self._reading = [*self._readers.items()]
+        owned.apply(decided)
+        metrics.decided(batch.partition, len(batch.entries), decided.rows)
+        return decided
+
+    def _tell_halted(self, number: int, error: DomainFailed) -> None:
+        """A partition is read no more until the code is mended and started; the others go on."""
+        logger.error("partition %s is halted, the others go on: %s", number, error)
+        tell_halted(self._settings.reachable_redis, self.domain.name, number, str(error))
+
+    def commit(self, decided: Decided) -> Decided | None:
+        """Write a batch to the log, durably; None where the partition is not this worker's."""
+        owned = decided.owner
+        if owned is not self._owned.get(owned.number):
+            return None  # it was decided before the partition was lost
+        if len(decided.rows):
+            self._schemas.note(decided.rows)
+            try:
+                with metrics.COMMIT.time():
+                    self._log.append(owned.number, decided.first, decided.rows, self._run)
+            except Superseded as error:
+                self._lose(owned.number, error)
+                return None
+            end = decided.first + len(decided.rows)
+            self._snapshots.committed(owned, end, decided.rows["stream_id"][-1].as_py())
+        gc.collect(0)  # of what this batch made; what outlives it is not looked at again
+        return decided
+
+    def reply(self, decided: Decided) -> None:
+        """Tell the senders their outcomes, and let go of the entries that have them in the log."""
+        number = decided.owner.number
+        if number in self._readers:
+            self._readers[number].respond(decided.replies)
+        elif number in self._halted:
+            self._halted.pop(number).respond_in_part(decided.replies)
+
+    def _lose(self, number: int, error: Superseded) -> None:
+        """Let go of a partition in which another worker has committed, and look again later."""
+        logger.warning("%s; trying again in %.0f s", error, TRY_AGAIN_S)
+        del self._owned[number]
+        for readers in (self._readers, self._halted):
+            if number in readers:
+                readers.pop(number).abandon()
+        self._snapshots.drop(number)
+        self._open_at[number] = time.monotonic() + TRY_AGAIN_S
+
+    def close(self, stop: Stop) -> None:
+        """Called when everything has been handled: take the last snapshots, if nothing failed."""
+        for reader in self._readers.values():
+            reader.close()
+        if stop.error is None:
+            self._snapshots.close()
