@@ -22,7 +22,7 @@ from ingest.outcome import Outcome
 from ingest.producer import Producer
 from ingest.reader import StreamReader
 from ingest.server import EmbeddedServer
-from pipeline.decide.batch import Fold
+from pipeline.decide.batch import BatchDecider
 from pipeline.decide.partition import Partition
 from pipeline.log.log import Log
 from pipeline.replay.committed import comparison
@@ -59,7 +59,7 @@ def log(settings: Settings) -> Log:
 
 def commit(log: Log, *entries: Entry) -> Partition:
     """Those entries, decided and in the log; what its writer then remembers."""
-    partition, fold = Partition(0), Fold(cart, partitions=1, payload_bytes_max=65_536)
+    partition, fold = Partition(0), BatchDecider(cart, partitions=1, payload_bytes_max=65_536)
     decided = fold.decide(partition, Batch(0, list(entries)))
     partition.apply(decided)
     log.append(0, 0, decided.rows)
@@ -72,7 +72,7 @@ def entry(stream_id: str, fields: dict[str, str]) -> Entry:
 
 
 def compared(log: Log, partition: Partition | None = None) -> joining.Compare:
-    return comparison(log, 0, Fold(cart, partitions=1, payload_bytes_max=65_536), partition)
+    return comparison(log, 0, BatchDecider(cart, partitions=1, payload_bytes_max=65_536), partition)
 
 
 def none_committed(entries: Sequence[Entry]) -> list[Standing]:
@@ -133,7 +133,7 @@ def test_a_duplicate_that_a_kill_left_is_answered_and_no_alarm(
 def test_what_a_compacted_log_of_many_files_has_is_found(
     client: redis.Redis, line: Line, settings: Settings, log: Log
 ) -> None:
-    fold, partition = Fold(cart, partitions=1, payload_bytes_max=65_536), Partition(0)
+    fold, partition = BatchDecider(cart, partitions=1, payload_bytes_max=65_536), Partition(0)
     for number in range(30):
         decided = fold.decide(partition, Batch(0, [entry(f"50-{number}", add(number))]))
         partition.apply(decided)

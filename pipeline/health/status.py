@@ -19,7 +19,7 @@ from ingest.joining import waiting
 from ingest.keys import behind_stream, command_stream, halted_key, repairs_key
 from ingest.schema import REJECTED, UNREADABLE
 from ingest.stream_id import recorded_us
-from pipeline.decide.batch import Fold
+from pipeline.decide.batch import BatchDecider
 from pipeline.engine.programs import Program, running
 from pipeline.lock import is_held
 from pipeline.log.log import Log
@@ -188,7 +188,9 @@ def _ask_redis(
     settings: Settings, domain: Domain, log: Log, last_stream_ids: list[str], timeout_s: float
 ) -> _RedisSays:
     said, name = _RedisSays(), domain.name
-    fold = Fold(domain, partitions=log.partitions, payload_bytes_max=settings.payload_bytes_max)
+    decider = BatchDecider(
+        domain, partitions=log.partitions, payload_bytes_max=settings.payload_bytes_max
+    )
     deadline = time.monotonic() + timeout_s
     url = settings.reachable_redis
     with open_client(url, timeout_s) as client:
@@ -197,7 +199,7 @@ def _ask_redis(
                 if time.monotonic() > deadline:
                     raise redis.TimeoutError("no answer in time")
                 stream, behind = command_stream(name, number), behind_stream(name, number)
-                compare = comparison(log, number, fold)
+                compare = comparison(log, number, decider)
                 said.lags[number] = waiting(client, stream, behind, last_id, compare)
                 if said.lags[number]:
                     entries: Any = client.xrange(stream, f"({last_id}", count=1)

@@ -12,7 +12,7 @@ from ingest.errors import DomainFailed, Superseded
 from ingest.halted import tell_halted
 from ingest.reader import StreamReader
 from ingest.stop import Stop
-from pipeline.decide.batch import Fold
+from pipeline.decide.batch import BatchDecider
 from pipeline.decide.outcomes import Window
 from pipeline.decide.partition import Decided, Partition
 from pipeline.engine import metrics
@@ -47,7 +47,7 @@ class Worker:
         self._log = log
         self._share = share
         self._schemas = Schemas(self.domain, log)
-        self._fold = Fold(
+        self._decider = BatchDecider(
             self.domain, partitions=log.partitions, payload_bytes_max=settings.payload_bytes_max
         )
         self._snapshots = Snapshots(
@@ -124,7 +124,7 @@ class Worker:
             partitions=self._log.partitions,
             batch_max=settings.batch_max,
             linger_ms=settings.linger_ms,
-            compare=comparison(self._log, number, self._fold, owned),
+            compare=comparison(self._log, number, self._decider, owned),
         )
 
     def decide(self, batch: Batch) -> Decided | None:
@@ -136,10 +136,10 @@ class Worker:
         if owned is None:
             return None
         try:
-            decided = self._fold.decide(owned, batch)
+            decided = self._decider.decide(owned, batch)
         except DomainFailed as error:
             self._tell_halted(batch.partition, error)
-            decided = self._fold.decide(owned, batch.before(error.stream_id))
+            decided = self._decider.decide(owned, batch.before(error.stream_id))
             self._halted[batch.partition] = self._readers.pop(batch.partition)
             self._reading = [*self._readers.items()]
         owned.apply(decided)
