@@ -30,7 +30,7 @@ _FOLDLOG = ("ingest", "pipeline", "projections")
 _NOT_RULES = {"ingest.command", "ingest.decider", "ingest.domain", "ingest.errors"}
 """What every domain is written with: no state changes with these."""
 
-_DECODING = "ingest.schema"
+_DECODING = "ingest.envelope"
 
 
 def code_digest(domain: Domain) -> str:

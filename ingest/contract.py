@@ -18,10 +18,10 @@ from pydantic_core import core_schema, to_json
 from ingest.columns import column_of
 from ingest.command import Command
 from ingest.domain import Domain, command_type
+from ingest.envelope import ENVELOPE, LOG_KEY, field_types
 from ingest.keys import REPLY_EXPIRES_S, partitions_key, reply_prefix
 from ingest.outcome import Outcome
 from ingest.replies import COMMAND_BYTES_MAX
-from ingest.schema import ENVELOPE, LOG_KEY, field_types
 
 Schema: TypeAlias = dict[str, Any]
 

@@ -19,8 +19,8 @@ from pydantic import Discriminator, TypeAdapter
 from ingest.code_digest import code_digest
 from ingest.command import Command
 from ingest.decider import Decider
+from ingest.envelope import FOLDED_COLUMNS, OUTCOME_TYPES, arrow_type, columns_of, log_schema
 from ingest.errors import DomainInvalid, FoldlogError, one_line
-from ingest.schema import FOLDED_COLUMNS, OUTCOME_TYPES, arrow_type, columns_of, log_schema
 
 
 @dataclass(frozen=True, kw_only=True)

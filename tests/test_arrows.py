@@ -58,7 +58,7 @@ OF_THE_WRITE_SIDE = {
     "ingest/errors.py",
     "ingest/outcome.py",
     "ingest/rights.py",
-    "ingest/schema.py",
+    "ingest/envelope.py",
 }
 """What the read side knows of it."""
 

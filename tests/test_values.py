@@ -29,8 +29,8 @@ from ingest.command import Command, Identifier
 from ingest.decider import Decider
 from ingest.domain import Domain
 from ingest.entries import Batch
+from ingest.envelope import REJECTED, UNREADABLE
 from ingest.errors import DomainFailed, DomainInvalid, LogMismatch, Rejected
-from ingest.schema import REJECTED, UNREADABLE
 from pipeline.decide.batch import Fold
 from pipeline.decide.folded_rows import FoldedRows
 from pipeline.decide.outcomes import A_DAY

@@ -21,16 +21,16 @@ from ingest.command import (
 )
 from ingest.domain import Domain
 from ingest.entries import Batch, Entry
-from ingest.errors import DomainFailed, Rejected
-from ingest.keys import command_stream, reply_prefix
-from ingest.outcome import Kind, Outcome
-from ingest.schema import (
+from ingest.envelope import (
     ENVELOPE,
     NOTHING_CHANGED,
     OUTCOME_COLUMNS,
     REJECTED,
     UNREADABLE,
 )
+from ingest.errors import DomainFailed, Rejected
+from ingest.keys import command_stream, reply_prefix
+from ingest.outcome import Kind, Outcome
 from ingest.stream_id import recorded_us
 from pipeline.decide.aggregates import Aggregate
 from pipeline.decide.folded_rows import FoldedRows

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from ingest.columns import Column, as_is, record_of, values_of
 from ingest.domain import Domain
+from ingest.envelope import OUTCOME_TYPES
 from ingest.errors import LogMismatch
-from ingest.schema import OUTCOME_TYPES
 from projections.upcast import upcast_table
 
 
