@@ -16,12 +16,11 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import core_schema, to_json
 
 from ingest.columns import column_of
-from ingest.command import Command
+from ingest.command import COMMAND_BYTES_MAX, Command
 from ingest.domain import Domain, command_type
 from ingest.envelope import ENVELOPE, LOG_KEY, field_types
 from ingest.keys import REPLY_EXPIRES_S, partitions_key, reply_prefix
 from ingest.outcome import Outcome
-from ingest.replies import COMMAND_BYTES_MAX
 
 Schema: TypeAlias = dict[str, Any]
 

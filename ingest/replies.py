@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from ingest.command import IDENTIFIER_LENGTH_MAX, Command, partition_of
+from ingest.command import COMMAND_BYTES_MAX, IDENTIFIER_LENGTH_MAX, Command, partition_of
 from ingest.domain import Domain
 from ingest.errors import (
     CommandInvalid,
@@ -33,9 +33,6 @@ from ingest.outcome import Outcome
 
 CommandLike: TypeAlias = Command | Mapping[str, Any]
 Ticket = TypeVar("Ticket")
-
-COMMAND_BYTES_MAX = 65_536
-"""As the pipeline's default setting `payload_bytes_max`."""
 
 SEND_AGAIN_AFTER_S = 2.0
 """How long a partition may be silent before its oldest command is sent again; then doubled."""

@@ -14,7 +14,7 @@ import pytest
 
 from ingest.cart import cart
 from ingest.code_digest import code_digest
-from ingest.domain import load_domain
+from ingest.loading import load_domain
 from pipeline.settings import Settings
 from tests.domains.bank import bank
 from tests.domains.shop import now, then

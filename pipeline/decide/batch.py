@@ -11,14 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.columns import TIME, Misfit, array_of, as_is, record_of, table_of
-from ingest.command import (
-    PAYLOAD_KEPT_BYTES_MAX,
-    REASON_LENGTH_MAX,
-    Command,
-    Unreadable,
-    partition_of,
-    reader,
-)
+from ingest.command import Command, partition_of
 from ingest.domain import Domain
 from ingest.entries import Batch, Entry
 from ingest.envelope import (
@@ -31,6 +24,7 @@ from ingest.envelope import (
 from ingest.errors import DomainFailed, Rejected
 from ingest.keys import command_stream, reply_prefix
 from ingest.outcome import Kind, Outcome
+from ingest.reading import PAYLOAD_KEPT_BYTES_MAX, REASON_LENGTH_MAX, Unreadable, reader
 from ingest.stream_id import recorded_us
 from pipeline.decide.aggregates import Aggregate
 from pipeline.decide.folded_rows import FoldedRows
@@ -65,12 +59,7 @@ class Fold:
     def __init__(self, domain: Domain, *, partitions: int, payload_bytes_max: int) -> None:
         self._domain = domain
         self._partitions = partitions
-        self._read = reader(
-            domain.validate_json,
-            id_field=domain.id_field,
-            bytes_max=payload_bytes_max,
-            several=len(domain.commands) > 1,
-        )
+        self._read = reader(domain, payload_bytes_max)
         self._decider = domain.decider
         self._kinds = {
             cls: (name, record_of(cls).normal, record_of(cls).checked)
