@@ -32,6 +32,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from ingest.errors import RedisUnreachable, one_line
+from ingest.outage import is_mistake
 
 ANSWER_TIMEOUT_S = 10.0
 """A Redis that takes longer is taken for frozen."""
@@ -127,14 +128,6 @@ def explained(url: str, but: tuple[type[Exception], ...] = ()) -> Iterator[None]
         if isinstance(error, but) and not is_mistake(error):
             raise
         raise unreachable(url, error) from None
-
-
-def is_mistake(error: BaseException) -> bool:
-    """Whether an error stays until somebody mends it: a password, a right, the wrong server."""
-    kinds = (AuthenticationError, AuthorizationError, NoPermissionError, AskError)
-    return isinstance(error, (*kinds, ClusterCrossSlotError, ClusterDownError)) and not isinstance(
-        error, MasterDownError
-    )
 
 
 def unreachable(url: str, error: Exception) -> RedisUnreachable:

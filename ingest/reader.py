@@ -14,7 +14,7 @@ import redis
 from redis.exceptions import ResponseError, TimeoutError
 
 from ingest import crash
-from ingest.client import is_mistake, unreachable
+from ingest.client import unreachable
 from ingest.entries import Entry, entry_of
 from ingest.joining import ANSWER_S, Changed, Compare, Line, Read, join, trim
 from ingest.keys import (
@@ -25,7 +25,7 @@ from ingest.keys import (
     partitions_key,
     repairs_key,
 )
-from ingest.outage import LOST, RETRY_FIRST_S, Backoff
+from ingest.outage import LOST, RETRY_FIRST_S, Backoff, is_mistake
 from ingest.outcome import Outcome
 from ingest.stream_id import as_numbers
 

@@ -20,9 +20,10 @@ import redis
 from pydantic_core import from_json
 
 from ingest import crash
-from ingest.client import is_mistake, open_client, unreachable
+from ingest.client import open_client, unreachable
 from ingest.command import partition_of
 from ingest.keys import command_stream, partitions_key
+from ingest.outage import is_mistake
 
 logger = logging.getLogger("foldlog")
 
