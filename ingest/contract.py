@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import core_schema, to_json
 
-from ingest.columns import column_of
+from ingest.columns.declared import column_of
 from ingest.command import COMMAND_BYTES_MAX, Command
 from ingest.domain import Domain, command_type
 from ingest.envelope import ENVELOPE, LOG_KEY, field_types

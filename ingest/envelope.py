@@ -21,7 +21,8 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from ingest.columns import TIME, column_of, record_of
+from ingest.columns.column import TIME
+from ingest.columns.declared import column_of, record_of
 from ingest.errors import DomainInvalid
 
 REJECTED = "CommandRejected"

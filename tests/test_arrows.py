@@ -51,7 +51,7 @@ MAY_IMPORT_BYTEWAX = {
     "pipeline/work/dataflow.py",
 }
 OF_THE_WRITE_SIDE = {
-    "ingest/columns.py",
+    "ingest/columns/declared.py",
     "ingest/crash.py",
     "ingest/domain.py",
     "ingest/durable.py",

@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, NaiveDatetime
 
-from ingest.columns import record_of
+from ingest.columns.declared import record_of
 from ingest.command import Command, Identifier
 from ingest.decider import Decider
 from ingest.domain import Domain

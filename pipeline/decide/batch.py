@@ -10,7 +10,9 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.columns import TIME, Misfit, array_of, as_is, record_of, table_of
+from ingest.columns.arrays import array_of, table_of
+from ingest.columns.column import TIME, Misfit, as_is
+from ingest.columns.declared import record_of
 from ingest.command import Command, partition_of
 from ingest.domain import Domain
 from ingest.entries import Batch, Entry
