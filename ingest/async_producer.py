@@ -14,7 +14,8 @@ from redis.asyncio.retry import Retry
 from redis.exceptions import NoPermissionError
 
 from ingest.cart import cart
-from ingest.client import explained, open_async_client
+from ingest.client import open_async_client
+from ingest.diagnosis import explained
 from ingest.domain import Domain
 from ingest.errors import NotAvailable
 from ingest.keys import partitions_key

@@ -17,7 +17,8 @@ import redis
 from redis.retry import Retry
 
 from ingest.cart import cart
-from ingest.client import explained, open_client
+from ingest.client import open_client
+from ingest.diagnosis import explained
 from ingest.domain import Domain
 from ingest.keys import partitions_key
 from ingest.outage import LOST, PAUSES, RETRY_FIRST_S, giving_up

@@ -20,8 +20,9 @@ import redis
 from pydantic_core import from_json
 
 from ingest import crash
-from ingest.client import open_client, unreachable
+from ingest.client import open_client
 from ingest.command import partition_of
+from ingest.diagnosis import unreachable
 from ingest.keys import command_stream, partitions_key
 from ingest.outage import is_mistake
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.async_producer import AsyncProducer
-from ingest.client import connect, durability_warning, shown
+from ingest.client import connect, durability_warning
+from ingest.diagnosis import shown
 from ingest.errors import FoldlogError, RedisUnreachable
 from ingest.keys import partitions_key
 from ingest.producer import Producer

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import redis
 
 from ingest import strays
-from ingest.client import open_client, unreachable
+from ingest.client import open_client
+from ingest.diagnosis import unreachable
 from ingest.domain import Domain
 from ingest.envelope import REJECTED, UNREADABLE
 from ingest.joining import waiting

@@ -17,12 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from ingest.acl import try_rights
-from ingest.client import (
-    connect,
-    durability_warning,
-    explained,
-    shown,
-)
+from ingest.client import connect, durability_warning
+from ingest.diagnosis import explained, shown
 from ingest.errors import FoldlogError
 from ingest.keys import partitions_key
 from ingest.server import EmbeddedServer, die_with_parent
