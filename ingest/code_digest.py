@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _FOLDLOG = ("ingest", "pipeline", "projections")
 
-_NOT_RULES = {"ingest.command", "ingest.decider", "ingest.domain", "ingest.errors"}
-"""What every domain is written with: no state changes with these."""
+_NOT_RULES = {"ingest", "ingest.command", "ingest.decider", "ingest.domain", "ingest.errors"}
+"""What every domain is written with: no state changes with these. `ingest` itself only hands on."""
 
 _DECODING = tuple(
     f"ingest.columns.{name}" for name in ("column", "declared", "derived", "plain", "record")
