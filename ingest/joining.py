@@ -57,6 +57,8 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
+    """What `join` has found, and left."""
+
     behind: bool
     """Whether there are entries in `behind`, to be read first."""
     mended: str | None

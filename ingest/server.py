@@ -97,6 +97,7 @@ class EmbeddedServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def keep_running(self) -> None:
+        """Start the server if it does not run. Raises `NotAvailable` where it does not start."""
         if self._process is None or self._process.poll() is not None:
             self._start()
 
@@ -140,6 +141,7 @@ class EmbeddedServer:
             self._process.wait()
 
     def stop(self) -> None:
+        """End it, with all that it was given on the disk; by force after `START_TIMEOUT_S`."""
         if self._process is not None:
             self._process.terminate()
             try:

@@ -44,6 +44,7 @@ MOVED_AT_ONCE = 100
 
 
 def warning(stream: str, commands: int) -> str:
+    """One line for people, with what to do."""
     return (
         f"{commands:,} command(s) wait in {stream}, which no partition reads: their sender computes"
         " the partition wrongly (CRC-32 is unsigned); move them with `foldlog resubmit --stray`"
@@ -51,6 +52,7 @@ def warning(stream: str, commands: int) -> str:
 
 
 def strays_key(domain: str) -> str:
+    """Where it stands what was found last."""
     return f"{domain}:strays"
 
 
