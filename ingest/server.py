@@ -7,15 +7,12 @@ directory, and acknowledges a write when it is on the disk (`appendfsync always`
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import importlib.util
 import os
 import re
-import signal
 import stat
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,6 +21,7 @@ from urllib.parse import quote
 
 import redis
 
+from ingest.child import with_parent
 from ingest.errors import NotAvailable
 from ingest.server_data import claim, program_at
 
@@ -122,10 +120,9 @@ class EmbeddedServer:
         }
         # Its own session: Ctrl-C goes to the pipeline, which still needs Redis to finish its batch.
         self._process = subprocess.Popen(
-            [str(server), *(word for pair in arguments.items() for word in pair)],
+            with_parent([str(server), *(word for pair in arguments.items() for word in pair)]),
             stdout=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=die_with_parent,
             pass_fds=self._pass_fds,
         )
         if not _is_ready(self._process, self.url):
@@ -150,16 +147,6 @@ class EmbeddedServer:
                 self._process.kill()
                 self._process.wait()
         self._socket.unlink(missing_ok=True)
-
-
-def die_with_parent() -> None:
-    """In a child, before exec: end when the parent is gone, however it went (Linux only).
-
-    To Linux the parent is the thread that started the child.
-    """
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def _is_ready(server: subprocess.Popen[bytes], url: str) -> bool:
