@@ -1,5 +1,12 @@
 """The write side: commands, the Decider contract, the shopping cart, producers, Redis Streams.
 
+    a domain     decider  domain  loading  spec  cart  code_digest  contract
+    its data     command  reading  columns  envelope  outcome
+    sending      wire  replies  producer  async_producer
+    receiving    source  stop  reader  line  joining  repair  scripts  answers  halted  strays
+    Redis        keys  stream_id  entries  client  diagnosis  outage  acl  server  server_data  server_socket
+    all sides    errors  durable  rights  crash  child
+
 Handed on from here is what the author of a domain and a sender of commands import. Each name loads
 its module when it is first used, so that `import ingest` costs nothing.
 
@@ -25,7 +32,7 @@ if TYPE_CHECKING:
     )
     from ingest.outcome import Outcome
     from ingest.producer import Producer
-    from ingest.server import embedded_url
+    from ingest.server_socket import embedded_url
     from ingest.spec import Spec
 
 __all__ = [
@@ -37,7 +44,7 @@ __all__ = [
 _MODULES = {
     "AsyncProducer": "async_producer", "Command": "command", "Decider": "decider",
     "Domain": "domain", "Identifier": "command", "Outcome": "outcome", "Producer": "producer",
-    "Spec": "spec", "Upcast": "domain", "embedded_url": "server",
+    "Spec": "spec", "Upcast": "domain", "embedded_url": "server_socket",
 }  # fmt: skip
 """Name → its module; every other name is an error."""
 

@@ -31,7 +31,8 @@ _NOT_RULES = {"ingest", "ingest.command", "ingest.decider", "ingest.domain", "in
 """What every domain is written with: no state changes with these. `ingest` itself only hands on."""
 
 _DECODING = tuple(
-    f"ingest.columns.{name}" for name in ("column", "declared", "derived", "plain", "record")
+    f"ingest.columns.{name}"
+    for name in ("arrays", "column", "declared", "derived", "plain", "record")
 )
 """What makes an event of a row, and an event normal before `evolve` sees it."""
 

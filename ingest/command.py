@@ -105,7 +105,7 @@ class Command(BaseModel):
     expected_version: int | None = None
     """Rejected unless the aggregate is at this version; 0 means that it must be new."""
     reply_to: Identifier | None = None
-    """The key of a Redis Stream to which the outcome goes; see `streams.reply_prefix`."""
+    """The key of a Redis Stream to which the outcome goes; see `ingest.keys`."""
 
     @classmethod
     def __get_pydantic_core_schema__(

@@ -38,9 +38,9 @@ from typing import Any
 import redis
 
 from ingest import crash
-from ingest.entries import entry_of
+from ingest.entries import Compare, entry_of
 from ingest.line import Line
-from ingest.repair import Compare, Repair
+from ingest.repair import Repair
 from ingest.scripts import TRIM, acted, script
 from ingest.stream_id import as_numbers, next_id
 

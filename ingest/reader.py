@@ -15,13 +15,12 @@ from redis.exceptions import TimeoutError
 
 from ingest.answers import Answers
 from ingest.diagnosis import unreachable
-from ingest.entries import Entry, entry_of
+from ingest.entries import Compare, Entry, entry_of
 from ingest.joining import Read, join, trim
 from ingest.keys import behind_stream, command_stream, halted_key, partitions_key, repairs_key
 from ingest.line import ANSWER_S, Line
 from ingest.outage import LOST, RETRY_FIRST_S, Backoff, is_mistake
 from ingest.outcome import Outcome
-from ingest.repair import Compare
 from ingest.scripts import Changed
 from ingest.stream_id import as_numbers
 

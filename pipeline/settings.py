@@ -16,7 +16,7 @@ from ingest import rights
 from ingest.command import COMMAND_BYTES_MAX
 from ingest.domain import Domain
 from ingest.loading import load_domain
-from ingest.server import embedded_url
+from ingest.server_socket import embedded_url
 from pipeline.lock import alone
 
 

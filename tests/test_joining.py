@@ -16,14 +16,13 @@ import redis
 from ingest import line as line_module
 from ingest import reader, repair
 from ingest.cart import cart
-from ingest.entries import Batch, Entry
+from ingest.entries import Batch, Compare, Entry, Standing
 from ingest.errors import RedisUnreachable
 from ingest.joining import join, waiting
 from ingest.line import Line
 from ingest.outcome import Outcome
 from ingest.producer import Producer
 from ingest.reader import StreamReader
-from ingest.repair import Compare, Standing
 from ingest.scripts import Changed
 from ingest.server import EmbeddedServer
 from pipeline.decide.batch import Fold
