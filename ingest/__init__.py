@@ -4,7 +4,7 @@
     its data     command  reading  columns  envelope  outcome
     sending      wire  replies  producer  async_producer
     receiving    source  stop  reader  line  joining  repair  scripts  answers  halted  strays
-    Redis        keys  stream_id  entries  client  diagnosis  outage  acl  server  server_data  server_socket
+    Redis        keys  stream_id  entries  client  diagnosis  outage  acl  server…
     all sides    errors  durable  rights  crash  child
 
 Handed on from here is what the author of a domain and a sender of commands import. Each name loads
