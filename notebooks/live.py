@@ -24,7 +24,7 @@ def _():
     import marimo as mo
     import polars as pl
 
-    from ingest.errors import FoldlogError, NotAvailable
+    from ingest import FoldlogError, NotAvailable
     from pipeline.extras.demo import transactions
     from pipeline.health.status import status
     from pipeline.settings import Settings

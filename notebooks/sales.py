@@ -19,7 +19,7 @@ def _():
     import altair as alt
     import marimo as mo
 
-    from ingest.errors import NotAvailable
+    from ingest import NotAvailable
     from pipeline.extras.demo import transactions
     from pipeline.settings import Settings
     from projections import connect

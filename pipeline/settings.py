@@ -13,8 +13,10 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ingest import rights
-from ingest.domain import Domain, load_domain
-from ingest.server import embedded_url
+from ingest.command import COMMAND_BYTES_MAX
+from ingest.domain import Domain
+from ingest.loading import load_domain
+from ingest.server_socket import embedded_url
 from pipeline.lock import alone
 
 
@@ -39,7 +41,7 @@ class Settings(BaseSettings):
     """Commands in one commit. Larger batches cost less a command and hold more memory."""
     linger_ms: float = Field(2, ge=0, le=10_000)
     """Wait this long after a batch that was not full: fewer, larger files for a little latency."""
-    payload_bytes_max: int = Field(65_536, ge=1)
+    payload_bytes_max: int = Field(COMMAND_BYTES_MAX, ge=1)
     """A longer command is unreadable."""
     dedupe_window_s: float = Field(86_400, ge=0)
     """How long a command id is remembered, by the times in the log: a day."""

@@ -13,8 +13,8 @@ import sqlglot
 from sqlglot import exp
 
 from ingest.domain import Domain
+from ingest.envelope import columns_of
 from ingest.errors import ReadModelInvalid
-from ingest.schema import columns_of
 
 RELATIONS = ("events", "rejections", "outcomes")
 """What a SELECT that is kept live reads from; see `projections.relations`."""

@@ -16,8 +16,8 @@ from uuid import UUID
 import duckdb
 import pyarrow as pa
 
+from ingest.envelope import OUTCOME_TYPES
 from ingest.errors import ReadModelInvalid, one_line
-from ingest.schema import OUTCOME_TYPES
 from projections.functions import is_aggregate
 from projections.merges import ORDERED, aggregate_of, order_in_log
 from projections.model import Select

@@ -19,8 +19,8 @@ from ingest.command import partition_of
 from ingest.contract import asyncapi, commands_schema, events_schema, outcomes_schema
 from ingest.domain import Domain
 from ingest.entries import Batch
+from ingest.envelope import UNREADABLE as UNREADABLE_TYPE
 from ingest.keys import command_stream
-from ingest.schema import UNREADABLE as UNREADABLE_TYPE
 from pipeline.decide.batch import BatchDecider
 from pipeline.decide.partition import Partition
 from pipeline.extras.starter.domain import domain as starter

@@ -13,14 +13,17 @@ from typing import Any
 import pytest
 import redis
 
-from ingest import joining, reader
+from ingest import line as line_module
+from ingest import reader, repair
 from ingest.cart import cart
-from ingest.entries import Batch, Entry
+from ingest.entries import Batch, Compare, Entry, Standing
 from ingest.errors import RedisUnreachable
-from ingest.joining import Changed, Line, Standing, join, waiting
+from ingest.joining import join, waiting
+from ingest.line import Line
 from ingest.outcome import Outcome
 from ingest.producer import Producer
 from ingest.reader import StreamReader
+from ingest.scripts import Changed
 from ingest.server import EmbeddedServer
 from pipeline.decide.batch import BatchDecider
 from pipeline.decide.partition import Partition
@@ -71,7 +74,7 @@ def entry(stream_id: str, fields: dict[str, str]) -> Entry:
     return stream_id.encode(), fields.get("command", "").encode() or None, flat
 
 
-def compared(log: Log, partition: Partition | None = None) -> joining.Compare:
+def compared(log: Log, partition: Partition | None = None) -> Compare:
     return comparison(log, 0, BatchDecider(cart, partitions=1, payload_bytes_max=65_536), partition)
 
 
@@ -190,7 +193,7 @@ def test_an_entry_of_very_many_fields_is_no_obstacle(client: redis.Redis, line: 
 def test_a_mend_that_was_killed_half_way_is_taken_up_where_it_was(
     client: redis.Redis, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joining, "PAGE", 2)
+    monkeypatch.setattr(repair, "PAGE", 2)
     for number in range(1, 8):
         client.xadd(STREAM, add(number), id=f"50-{number}")
     pages = []
@@ -350,7 +353,7 @@ def test_a_frozen_redis_is_said_to_be_away_once_and_then_to_be_back(
 ) -> None:
     caplog.set_level(logging.INFO, "foldlog")
     monkeypatch.setattr(reader, "BLOCK_MS", 100)
-    for module in (reader, joining):
+    for module in (reader, line_module):
         monkeypatch.setattr(module, "ANSWER_S", 0.2)
     client.xadd(STREAM, add(1))
     assert len(reading.batch()) == 1

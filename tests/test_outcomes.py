@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from ingest.cart import cart
 from ingest.domain import Domain
 from ingest.entries import Batch
+from ingest.envelope import REJECTED, UNREADABLE
 from ingest.errors import DomainFailed
-from ingest.schema import REJECTED, UNREADABLE
 from pipeline.decide.batch import BatchDecider
 from pipeline.decide.partition import Decided, Partition
 from tests.chaos.fuzz import fuzz

@@ -24,13 +24,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, NaiveDatetime
 
-from ingest.columns import record_of
+from ingest.columns.declared import record_of
 from ingest.command import Command, Identifier
 from ingest.decider import Decider
 from ingest.domain import Domain
 from ingest.entries import Batch
+from ingest.envelope import REJECTED, UNREADABLE
 from ingest.errors import DomainFailed, DomainInvalid, LogMismatch, Rejected
-from ingest.schema import REJECTED, UNREADABLE
 from pipeline.decide.batch import BatchDecider
 from pipeline.decide.folded_rows import FoldedRows
 from pipeline.decide.outcomes import A_DAY

@@ -8,13 +8,15 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from ingest.columns import Misfit, record_of
-from ingest.command import REASON_LENGTH_MAX, Command, Unreadable, partition_of, reader
+from ingest.columns.column import Misfit
+from ingest.columns.declared import record_of
+from ingest.command import Command, partition_of
 from ingest.domain import Domain
 from ingest.entries import Batch, Entry
 from ingest.errors import DomainFailed, Rejected
 from ingest.keys import command_stream, reply_prefix
 from ingest.outcome import Kind, Outcome
+from ingest.reading import REASON_LENGTH_MAX, Unreadable, reader
 from ingest.stream_id import recorded_us
 from pipeline.decide.aggregates import Aggregate
 from pipeline.decide.folded_rows import FoldedRows
@@ -50,12 +52,7 @@ class BatchDecider:
         """`partitions` are all of the log; a longer payload is unreadable."""
         self._domain = domain.name
         self._partitions = partitions
-        self._read = reader(
-            domain.validate_json,
-            id_field=domain.id_field,
-            bytes_max=payload_bytes_max,
-            several=len(domain.commands) > 1,
-        )
+        self._read = reader(domain, payload_bytes_max)
         self._rules = domain.decider
         self._unseen: Aggregate = domain.decider.initial, 0
         self._kinds = {

@@ -9,11 +9,14 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.columns import TIME, array_of, as_is, record_of, table_of
-from ingest.command import PAYLOAD_KEPT_BYTES_MAX, Command, Unreadable
+from ingest.columns.arrays import array_of, table_of
+from ingest.columns.column import TIME, as_is
+from ingest.columns.declared import record_of
+from ingest.command import Command
 from ingest.domain import Domain
+from ingest.envelope import ENVELOPE, NOTHING_CHANGED, OUTCOME_COLUMNS, REJECTED, UNREADABLE
 from ingest.outcome import Kind
-from ingest.schema import ENVELOPE, NOTHING_CHANGED, OUTCOME_COLUMNS, REJECTED, UNREADABLE
+from ingest.reading import PAYLOAD_KEPT_BYTES_MAX, Unreadable
 
 EVENT_TYPE_OF_OUTCOME: dict[Kind, str] = {
     "accepted": NOTHING_CHANGED,

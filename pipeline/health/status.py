@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 import redis
 
 from ingest import strays
-from ingest.client import open_client, unreachable
+from ingest.client import open_client
+from ingest.diagnosis import unreachable
 from ingest.domain import Domain
+from ingest.envelope import REJECTED, UNREADABLE
 from ingest.joining import waiting
 from ingest.keys import behind_stream, command_stream, halted_key, repairs_key
-from ingest.schema import REJECTED, UNREADABLE
 from ingest.stream_id import recorded_us
 from pipeline.decide.batch import BatchDecider
 from pipeline.engine.programs import Program, running

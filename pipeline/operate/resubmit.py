@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from ingest import strays
 from ingest.client import connect as connect_redis
-from ingest.client import explained
+from ingest.diagnosis import explained
 from ingest.errors import FoldlogError, one_line
 from pipeline.log.log import Log
 from pipeline.settings import Settings

@@ -17,15 +17,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from ingest.acl import try_rights
-from ingest.client import (
-    connect,
-    durability_warning,
-    explained,
-    shown,
-)
+from ingest.child import with_parent
+from ingest.client import connect, durability_warning
+from ingest.diagnosis import explained, shown
 from ingest.errors import FoldlogError
 from ingest.keys import partitions_key
-from ingest.server import EmbeddedServer, die_with_parent
+from ingest.server import EmbeddedServer
 from pipeline import messages
 from pipeline.engine.program import READY, TOLD
 from pipeline.engine.programs import named
@@ -129,10 +126,9 @@ class _Child:
         self._ready, telling = os.pipe()
         os.set_blocking(self._ready, False)
         self.process = subprocess.Popen(
-            self._words,
+            with_parent(self._words),
             env=self._environment | {READY: str(telling)},
             start_new_session=True,
-            preexec_fn=die_with_parent,
             pass_fds=[self._lock, telling],
         )
         os.close(telling)

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.entries import Entry
-from ingest.joining import Compare, Standing
+from ingest.entries import Compare, Entry, Standing
 from ingest.stream_id import as_numbers
 from pipeline.decide.batch import BatchDecider
 from pipeline.decide.partition import Partition
@@ -20,7 +19,7 @@ from pipeline.log.names import LogFile
 def comparison(
     log: Log, number: int, decider: BatchDecider, partition: Partition | None = None
 ) -> Compare:
-    """Which of some entries of a partition's stream the log has; see `ingest.joining.Standing`.
+    """Which of some entries of a partition's stream the log has; see `ingest.entries.Standing`.
 
     Those whose command `partition` remembers from another entry are duplicates.
     """

@@ -13,7 +13,7 @@ from typing import Any
 
 from ingest.cart import cart
 from ingest.entries import Batch
-from ingest.schema import REJECTED, UNREADABLE
+from ingest.envelope import REJECTED, UNREADABLE
 from pipeline.decide.batch import BatchDecider
 from pipeline.decide.partition import Partition
 from pipeline.log.encoding import encoded
