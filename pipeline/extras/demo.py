@@ -11,7 +11,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from typing import Any
 import duckdb
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 
 from ingest.client import connect
 from ingest.command import partition_of
@@ -98,7 +97,13 @@ def commands(limit: int | None = None) -> Iterator[list[dict[str, Any]]]:
             yield chunk
 
 
-def demo(settings: Settings, *, limit: int | None, keep: bool, console: Console) -> None:
+Show = Callable[[duckdb.DuckDBPyConnection, str], None]
+"""Puts the result of a query on the screen, under a title."""
+
+
+def demo(
+    settings: Settings, *, limit: int | None, keep: bool, console: Console, show: Show
+) -> None:
     """Run the demo and print its report. Raises `FoldlogError` where it cannot run."""
     transactions()
     marker = settings.data / "demo"
@@ -109,7 +114,7 @@ def demo(settings: Settings, *, limit: int | None, keep: bool, console: Console)
     with Pipeline(settings) as pipeline:
         pipeline.wait_until_ready()
         sent = _send_and_watch(settings, limit, pipeline, console)
-    report(settings, sent, console)
+    _report(settings, sent, console, show)
 
 
 def _clear(data: Path, marker: Path) -> None:
@@ -233,7 +238,7 @@ def _send_and_watch(
             sender.join(timeout=10)
 
 
-def report(settings: Settings, sent: int, console: Console) -> None:
+def _report(settings: Settings, sent: int, console: Console, show: Show) -> None:
     """A few answers, read from the published file as any analyst would."""
     with connect_read_models(settings.published) as db:
         commands, distinct = db.execute(
@@ -246,7 +251,7 @@ def report(settings: Settings, sent: int, console: Console) -> None:
             soft_wrap=True,
         )
         for title, sql in REPORT.items():
-            console.print(as_table(db.execute(sql), title))
+            show(db.execute(sql), title)
     where = (
         "" if settings.data == Settings.model_fields["data"].default else f"--data {settings.data} "
     )
@@ -270,24 +275,3 @@ REPORT = {
             round(100.0 * count(*) / sum(count(*)) OVER (), 2) AS percent
         FROM outcomes GROUP BY outcome, reason ORDER BY commands DESC""",
 }
-
-
-def as_table(
-    result: duckdb.DuckDBPyConnection | duckdb.DuckDBPyRelation, title: str | None = None
-) -> Table:
-    """A query's result for the terminal: numbers to the right, amounts of cents as money."""
-    table = Table(title=title, title_justify="left", title_style="bold")
-    names = [column[0] for column in result.description or []]
-    rows = result.fetchall()
-    for index, name in enumerate(names):
-        numeric = any(isinstance(row[index], int | float) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_shown(value) for value in row))
-    return table
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
