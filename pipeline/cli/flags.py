@@ -43,8 +43,10 @@ def settings_from(**flags: Any) -> Settings:
 
     Raises pydantic's `ValidationError` where a value is wrong.
     """
+    from pipeline.engine.without_pandas import start_without_pandas
     from pipeline.settings import Settings
 
+    start_without_pandas()
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except UnicodeDecodeError:

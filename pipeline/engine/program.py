@@ -29,6 +29,7 @@ from ingest.errors import FoldlogError
 from ingest.stop import Stop
 from pipeline import messages
 from pipeline.engine.programs import Program
+from pipeline.engine.without_pandas import start_without_pandas
 from pipeline.settings import Settings
 
 logger = logging.getLogger("foldlog")
@@ -50,6 +51,7 @@ _TOKEN = secrets.token_hex(3)
 @contextmanager
 def begun(settings: Settings, name: str) -> Iterator[Stop]:
     """A process that is a program for as long as this lasts; SIGTERM and SIGINT request its end."""
+    start_without_pandas()
     settings.protect()
     messages.set_up(settings)
     stop = Stop()
