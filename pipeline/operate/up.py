@@ -181,20 +181,23 @@ class _Child:
 
 
 class _Watch:
-    """Keeps the programs running: first the read side, so that there is a file to ask."""
+    """Keeps the programs running. Workers read no command before there is a file to ask."""
 
     def __init__(self, settings: Settings, lock: int, stop: _Stop) -> None:
         environment = {**os.environ, **settings.as_environment()}
         count = settings.workers
         shares = [f"{number}/{count}" for number in range(count)]
-        self._published = settings.published
         self._stop = stop
         self._read = _Child("read", ["pipeline.operate.read"], environment, lock)
         self._workers = [
-            _Child(named(share), ["pipeline.operate.work", share], environment, lock)
+            _Child(
+                named(share),
+                ["pipeline.operate.work", share, str(settings.published)],
+                environment,
+                lock,
+            )
             for share in shares
         ]
-
         wanted = "\n".join(child.name for child in (*self._workers, self._read))
         os.ftruncate(lock, 0)
         os.pwrite(lock, wanted.encode(), 0)
@@ -205,10 +208,8 @@ class _Watch:
             while not self._stop.requested:
                 if server is not None:
                     server.keep_running()
-                self._read.keep_running()
-                if self._published.exists():
-                    for worker in self._workers:
-                        worker.keep_running()
+                for child in (self._read, *self._workers):
+                    child.keep_running()
                 time.sleep(WATCH_S)
         finally:
             codes = self._end()
