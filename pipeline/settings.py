@@ -16,9 +16,10 @@ from ingest import rights
 from ingest.domain import Domain, load_domain
 from ingest.server import embedded_url
 from pipeline.lock import alone
+from pipeline.paths import Paths
 
 
-class Settings(BaseSettings):
+class Settings(Paths, BaseSettings):
     """`FOLDLOG_DATA=/srv/foldlog` in the environment sets `data`, and so on."""
 
     model_config = SettingsConfigDict(env_prefix="FOLDLOG_", env_file=".env", extra="ignore")
@@ -75,43 +76,6 @@ class Settings(BaseSettings):
     """The address that metrics are served on."""
     log_format: Literal["text", "json"] = "text"
     """How `foldlog up` writes its log, on standard error: one line a happening."""
-
-    @property
-    def errors(self) -> Path:
-        """The last warnings and errors of the pipeline: a cache."""
-        return self.data / "errors.jsonl"
-
-    @property
-    def lock(self) -> Path:
-        """Held while `foldlog up` runs; names the programs that it keeps running."""
-        return self.data / "lock"
-
-    @property
-    def programs(self) -> Path:
-        """A file for each program that runs, which it holds a lock on."""
-        return self.data / "programs"
-
-    @property
-    def events(self) -> Path:
-        return self.data / "events"
-
-    @property
-    def published(self) -> Path:
-        return self.data / "read_models.duckdb"
-
-    @property
-    def kept(self) -> Path:
-        """The log's files as published files name them: a cache; see `projections.kept`."""
-        return self.data / "kept"
-
-    @property
-    def exported(self) -> Path:
-        return self.data / "parquet"
-
-    @property
-    def rebuilt(self) -> Path:
-        """Where rebuilt read models wait for the pipeline to take them over."""
-        return self.data / "rebuilt.duckdb"
 
     @property
     def reachable_redis(self) -> str:

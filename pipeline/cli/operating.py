@@ -113,11 +113,11 @@ def compact(
     domain: DomainName = None,
 ) -> None:
     """Merge small files of the log into large ones; `foldlog up` does it as it goes."""
-    from pipeline.log.log import Log
+    from pipeline.deployment import Deployment
     from pipeline.read.compaction import compact as run_compact
 
     settings = settings_from(data=data, domain=domain, compact_kept_s=kept)
-    log = Log.open(settings.events, domain=settings.load_domain().name)
+    log = Deployment.open(settings).log
     settings.protect()
     done = run_compact(settings, log)
     files = sum(len(log.files(partition)) for partition in range(log.partitions))
