@@ -45,7 +45,7 @@ READY = "FOLDLOG_READY"
 
 
 _TOKEN = secrets.token_hex(3)
-"""Containers give the same process ids again and again."""
+"""Tells apart programs with the same process id, since containers give it again and again."""
 
 
 @contextmanager

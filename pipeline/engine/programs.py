@@ -25,7 +25,7 @@ class Program:
     """Unix time."""
 
     def holds(self, partitions: int) -> str:
-        """What is its own, of a log of so many partitions."""
+        """What nobody else may hold, in words, for a log of so many partitions."""
         if not self.name.startswith("work"):
             return "the read models"
         mine = share_of(self.name.removeprefix("work").strip() or ALL, partitions)
@@ -63,6 +63,6 @@ def running(paths: Paths) -> list[Program]:
 
 
 def _forget(path: Path) -> None:
-    """Of a program that was killed."""
-    with suppress(OSError):  # for whoever may write here
+    """Remove the file of a program that was killed."""
+    with suppress(OSError):  # only who may write here can
         path.unlink()
