@@ -4,7 +4,7 @@
     log       the event log, the only truth
     decide    commands into rows
     replay    rows into events and states
-    deployment  a domain, its log and its settings
+    deployment  a domain on a data directory
     engine    a dataflow as a program
     work      commands ──▶ decide ──▶ commit ──▶ replies
     read      log ──▶ fold ──▶ flush ──▶ publish

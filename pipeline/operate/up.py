@@ -26,8 +26,9 @@ from ingest.client import (
 from ingest.errors import FoldlogError
 from ingest.keys import partitions_key
 from ingest.server import EmbeddedServer, die_with_parent
+from ingest.stop import Stop
 from pipeline import messages
-from pipeline.engine.program import READY, TOLD
+from pipeline.engine.program import READY, TOLD, stop_on_signals
 from pipeline.engine.programs import named
 from pipeline.log.log import Log
 from pipeline.log.schemas import Schemas
@@ -50,7 +51,7 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
 
     Raises `FoldlogError` when it cannot start or go on.
     """
-    stop = _Stop()
+    stop = stop_on_signals()  # first of all, so that no signal is missed
     domain = settings.load_domain()
     with settings.alone(LOCK_TIMEOUT_S) as lock, _redis(settings, lock) as server:
         messages.shorten(settings)
@@ -86,18 +87,6 @@ def _redis(settings: Settings, lock: int) -> Iterator[EmbeddedServer | None]:
         yield server
     finally:
         server.stop()
-
-
-class _Stop:
-    """SIGTERM or Ctrl-C has come. Made first of all, so that none is missed."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._request)
-
-    def _request(self, *_: object) -> None:
-        self.requested = True
 
 
 class _Child:
@@ -183,7 +172,7 @@ class _Child:
 class _Watch:
     """Keeps the programs running. Workers read no command before there is a file to ask."""
 
-    def __init__(self, settings: Settings, lock: int, stop: _Stop) -> None:
+    def __init__(self, settings: Settings, lock: int, stop: Stop) -> None:
         environment = {**os.environ, **settings.as_environment()}
         count = settings.workers
         shares = [f"{number}/{count}" for number in range(count)]
