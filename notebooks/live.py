@@ -25,7 +25,7 @@ def _():
     import polars as pl
 
     from ingest import FoldlogError, NotAvailable
-    from pipeline.extras.demo import transactions
+    from pipeline.extras.baskets import transactions
     from pipeline.health.status import status
     from pipeline.settings import Settings
     from projections import connect

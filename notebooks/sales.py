@@ -20,7 +20,7 @@ def _():
     import marimo as mo
 
     from ingest import NotAvailable
-    from pipeline.extras.demo import transactions
+    from pipeline.extras.baskets import transactions
     from pipeline.settings import Settings
     from projections import connect
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from pipeline.extras.demo import transactions
+from pipeline.extras.baskets import transactions
 
 LIMIT = 60_000
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingest.errors import NotAvailable
-from pipeline.extras import demo
+from pipeline.extras import baskets
 from pipeline.settings import Settings
 from tests import oracle
 from tests.app import NOTEBOOKS
@@ -31,7 +31,7 @@ def commands() -> list[dict[str, Any]]:
     """The demo's first baskets, and one at the year's other end."""
     late = {"cart_id": "late", "occurred_at": "2017-12-24T15:30:00Z"}
     return [
-        *(command for chunk in demo.commands(3000) for command in chunk),
+        *(command for chunk in baskets.commands(3000) for command in chunk),
         {"type": "AddProduct", "command_id": "late-0", **late,
          "product_id": "unheard of", "quantity": 2, "unit_price_cents": 12345},
         {"type": "CheckOut", "command_id": "late-1", **late},
@@ -76,7 +76,7 @@ def _on_that_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def departments() -> dict[str, str]:
-    rows = pq.read_table(demo.transactions().with_name("products.parquet")).to_pylist()
+    rows = pq.read_table(baskets.transactions().with_name("products.parquet")).to_pylist()
     return {str(row["product_id"]): row["department"].lower() for row in rows}
 
 
@@ -146,7 +146,7 @@ def test_without_the_demos_package_sales_have_ids_and_one_line_that_says_so(
     def missing() -> Path:
         raise NotAvailable("not installed")
 
-    monkeypatch.setattr(demo, "transactions", missing)
+    monkeypatch.setattr(baskets, "transactions", missing)
     shown, variables = run("sales")
     assert "Products have no names here" in shown
     assert set(variables["top_products"]["product"]) <= {product for product, _ in expected.daily}

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from ingest.domain import Domain
 from ingest.errors import ReadModelFailed
+from pipeline.deployment import Deployment
 from pipeline.log.log import Log
 from pipeline.log.schemas import check
 from pipeline.replay.states import folded, scan
@@ -48,9 +49,8 @@ def as_of(
     Raises `LogMismatch` where there is no log of the domain, and `ReadModelFailed` where events
     without those that had occurred later do not make a history.
     """
-    settings = settings or Settings()
-    domain = settings.load_domain()
-    log = Log.open(settings.events, domain=domain.name)
+    deployed = Deployment.open(settings or Settings())
+    domain, log = deployed.domain, deployed.log
     check(domain, log)
     with ExitStack() as reading:
         reading.enter_context(log.reading())

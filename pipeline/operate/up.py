@@ -23,8 +23,9 @@ from ingest.diagnosis import explained, shown
 from ingest.errors import FoldlogError
 from ingest.keys import partitions_key
 from ingest.server import EmbeddedServer
+from ingest.stop import Stop
 from pipeline import messages
-from pipeline.engine.program import READY, TOLD
+from pipeline.engine.program import READY, TOLD, stop_on_signals
 from pipeline.engine.programs import named
 from pipeline.log.log import Log
 from pipeline.log.schemas import Schemas
@@ -47,7 +48,7 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
 
     Raises `FoldlogError` when it cannot start or go on.
     """
-    stop = _Stop()
+    stop = stop_on_signals()  # first of all, so that no signal is missed
     domain = settings.load_domain()
     with settings.alone(LOCK_TIMEOUT_S) as lock, _redis(settings, lock) as server:
         messages.shorten(settings)
@@ -83,18 +84,6 @@ def _redis(settings: Settings, lock: int) -> Iterator[EmbeddedServer | None]:
         yield server
     finally:
         server.stop()
-
-
-class _Stop:
-    """SIGTERM or Ctrl-C has come. Made first of all, so that none is missed."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._request)
-
-    def _request(self, *_: object) -> None:
-        self.requested = True
 
 
 class _Child:
@@ -177,20 +166,23 @@ class _Child:
 
 
 class _Watch:
-    """Keeps the programs running: first the read side, so that there is a file to ask."""
+    """Keeps the programs running. Workers read no command before there is a file to ask."""
 
-    def __init__(self, settings: Settings, lock: int, stop: _Stop) -> None:
+    def __init__(self, settings: Settings, lock: int, stop: Stop) -> None:
         environment = {**os.environ, **settings.as_environment()}
         count = settings.workers
         shares = [f"{number}/{count}" for number in range(count)]
-        self._published = settings.published
         self._stop = stop
         self._read = _Child("read", ["pipeline.operate.read"], environment, lock)
         self._workers = [
-            _Child(named(share), ["pipeline.operate.work", share], environment, lock)
+            _Child(
+                named(share),
+                ["pipeline.operate.work", share, str(settings.published)],
+                environment,
+                lock,
+            )
             for share in shares
         ]
-
         wanted = "\n".join(child.name for child in (*self._workers, self._read))
         os.ftruncate(lock, 0)
         os.pwrite(lock, wanted.encode(), 0)
@@ -201,10 +193,8 @@ class _Watch:
             while not self._stop.requested:
                 if server is not None:
                     server.keep_running()
-                self._read.keep_running()
-                if self._published.exists():
-                    for worker in self._workers:
-                        worker.keep_running()
+                for child in (self._read, *self._workers):
+                    child.keep_running()
                 time.sleep(WATCH_S)
         finally:
             codes = self._end()

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from ingest.domain import Domain
 from ingest.errors import LogDamaged
+from pipeline.deployment import Deployment
 from pipeline.log.log import Log
 from pipeline.log.names import LogFile
 from pipeline.log.schemas import problems
@@ -41,15 +42,13 @@ def verify(settings: Settings, seen: Callable[[int, int], None]) -> Verified:
     `seen(files, of)` is called as it goes. Raises `LogMismatch` where there is no log of this
     domain.
     """
-    domain = settings.load_domain()
-    log = Log.open(settings.events, domain=domain.name)
-    with log.reading():
-        return _verify(settings, domain, log, seen)
+    deployed = Deployment.open(settings)
+    with deployed.log.reading():
+        return _verify(deployed, seen)
 
 
-def _verify(
-    settings: Settings, domain: Domain, log: Log, seen: Callable[[int, int], None]
-) -> Verified:
+def _verify(deployed: Deployment, seen: Callable[[int, int], None]) -> Verified:
+    settings, domain, log = deployed.settings, deployed.domain, deployed.log
     files = [(p, file) for p in range(log.partitions) for file in log.files(p)]
     wrong: list[str] = []
     rows = 0

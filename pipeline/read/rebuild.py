@@ -60,10 +60,10 @@ def rebuild(
     settings.protect()
     check(domain, log)
     only_one = alone(
-        settings.data / "rebuild.lock", "another rebuild runs on this data directory; wait for it"
+        settings.rebuild_lock, "another rebuild runs on this data directory; wait for it"
     )
     with only_one, log.reading():
-        aside = settings.data / "rebuilding.duckdb"
+        aside = settings.rebuilding
         crash.point("rebuild.to_clear")
         aside.unlink(missing_ok=True)
         crash.point("rebuild.cleared")

@@ -70,7 +70,7 @@ class Reader:
                 self._publisher.publish()  # whoever has an outcome finds a file to ask
         ready()
         snapshots = Snapshots(
-            settings.data / "states",
+            settings.states,
             domain,
             rows=settings.snapshot_rows,
             in_memory=settings.aggregates_in_memory // log.partitions,

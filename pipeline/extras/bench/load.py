@@ -24,7 +24,7 @@ from ingest.server import EmbeddedServer
 from pipeline.decide.batch import BatchDecider
 from pipeline.decide.outcomes import Outcomes
 from pipeline.decide.partition import Partition
-from pipeline.extras.demo import commands
+from pipeline.extras.baskets import commands
 from pipeline.log.log import Log
 from pipeline.log.schemas import Schemas
 from pipeline.settings import Settings
