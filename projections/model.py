@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pyarrow as pa
-import sqlglot
-from sqlglot import exp
 
 from ingest.domain import Domain
 from ingest.errors import ReadModelInvalid
 from ingest.schema import columns_of
+from projections.session import session
+from projections.syntax import relations_in
 
 RELATIONS = ("events", "rejections", "outcomes")
 """What a SELECT that is kept live reads from; see `projections.relations`."""
@@ -92,13 +92,16 @@ def read_models(domain: Domain) -> tuple[Model, ...]:
     upcasts = "".join(sorted(map(repr, domain.upcasts)))
     selects: list[Select] = []
     views: dict[str, View] = {}
+    texts = {name: path.read_text() for name, path in paths.items()}
+    with session() as db:
+        read = {name: relations_in(db, sql) or frozenset() for name, sql in texts.items()}
     for name, path in paths.items():
-        sql = path.read_text()
+        sql = texts[name]
         first = sql.lstrip().partition("\n")[0]
         if not first.startswith("--"):
             raise ReadModelInvalid(f"{path}:1: begin with a comment that says what a row is: -- …")
         description = first.removeprefix("--").strip()
-        reads = (relations_in(sql) or frozenset()) & {folded.name, *paths}
+        reads = frozenset(n for n in (folded.name, *paths) if n.lower() in read[name])
         if reads:
             views[name] = View(name, sql, description, path, reads)
         else:
@@ -117,13 +120,3 @@ def _in_order(views: dict[str, View]) -> list[View]:
             f"{views[circle[0]].path}: these read each other in a circle:"
             f" {' → '.join(reversed(circle))}; let one of them read from events"
         ) from None
-
-
-def relations_in(sql: str) -> frozenset[str] | None:
-    """The relations that a query names, or None where it cannot be read."""
-    try:
-        trees = [tree for tree in sqlglot.parse(sql, read="duckdb") if tree]
-    except sqlglot.errors.SqlglotError:
-        return None
-    tables = {t.name for tree in trees for t in tree.find_all(exp.Table)}
-    return frozenset(tables - {c.alias for tree in trees for c in tree.find_all(exp.CTE)})

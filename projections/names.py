@@ -13,16 +13,8 @@ from collections.abc import Collection, Mapping
 from projections.allowed import depends_on_more
 from projections.functions import is_aggregate
 from projections.model import Select
-from projections.syntax import (
-    Node,
-    arguments,
-    column,
-    in_place_of,
-    invalid,
-    name_of,
-    same,
-    with_parts,
-)
+from projections.refusal import invalid
+from projections.syntax import Node, arguments, column, in_place_of, name_of, same, with_parts
 
 HIDDEN = re.compile(r"[kc]\d+", re.IGNORECASE)
 """Columns of hidden tables: k0, k1 … and c0, c1 …"""

@@ -22,6 +22,7 @@ from projections.functions import is_aggregate
 from projections.merges import Component, Components
 from projections.model import Select
 from projections.names import Names
+from projections.refusal import invalid, refused
 from projections.sql import named
 from projections.syntax import (
     Node,
@@ -30,9 +31,7 @@ from projections.syntax import (
     column,
     everything,
     in_place_of,
-    invalid,
     name_of,
-    refused,
     same,
     with_parts,
 )

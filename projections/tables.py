@@ -26,6 +26,7 @@ import pyarrow as pa
 from ingest.domain import Domain
 from projections.held import Held
 from projections.model import Folded, Select, View, read_models
+from projections.refusal import refused
 from projections.relations import (
     Files,
     LogFiles,
@@ -36,7 +37,6 @@ from projections.relations import (
 )
 from projections.select import LiveSelect, compile_select
 from projections.sql import named, quoted, sql_type
-from projections.syntax import refused
 from projections.trial import Trial
 from projections.upcast import current_rows
 

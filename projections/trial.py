@@ -21,11 +21,12 @@ from ingest.schema import OUTCOME_TYPES
 from projections.functions import is_aggregate
 from projections.merges import ORDERED, aggregate_of, order_in_log
 from projections.model import Select
+from projections.refusal import invalid
 from projections.relations import definitions, empty_rows
 from projections.select import LiveSelect
 from projections.session import session
 from projections.sql import named
-from projections.syntax import Node, Syntax, arguments, everything, in_place_of, invalid, with_parts
+from projections.syntax import Node, Syntax, arguments, everything, in_place_of, with_parts
 
 ROWS = 24
 BATCHES = (1, 0)
