@@ -14,6 +14,7 @@ from ingest.domain import Domain
 from ingest.errors import ReadModelInvalid
 from ingest.schema import columns_of
 from projections.session import session
+from projections.sql import named
 from projections.syntax import relations_in
 
 RELATIONS = ("events", "rejections", "outcomes")
@@ -30,6 +31,11 @@ class Folded:
     columns: dict[str, pa.DataType]
     code: str
     """The digest of the code that makes the rows; see `ingest.code_digest`."""
+
+    @property
+    def table(self) -> str:
+        """Its hidden table, as SQL names it."""
+        return hidden_table(self.name)
 
     @property
     def description(self) -> str:
@@ -53,6 +59,11 @@ class Select:
     """How events of older versions are seen; with other upcasts the rows have to be made anew."""
 
     @property
+    def table(self) -> str:
+        """Its hidden table, as SQL names it."""
+        return hidden_table(self.name)
+
+    @property
     def digest(self) -> str:
         return _digest(self.sql + self.upcasts)
 
@@ -69,7 +80,15 @@ class View:
     """The read models that it names."""
 
 
-Model: TypeAlias = Folded | Select | View
+Stored: TypeAlias = Folded | Select
+"""A read model that has rows of its own, in a hidden table."""
+
+Model: TypeAlias = Stored | View
+
+
+def hidden_table(model: str) -> str:
+    """The table that keeps a read model's rows, as SQL names it."""
+    return f"live.{named(model)}"
 
 
 def _digest(text: str) -> str:

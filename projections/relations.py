@@ -59,18 +59,18 @@ KEPT_VARIABLE = "foldlog_kept"
 """Of DuckDB: where `kept/` is, for relations that were published when it was elsewhere."""
 
 
-def definitions(schema: pa.Schema) -> dict[str, str]:
-    """Each relation's SELECT over a relation named `log`, which has the log's columns."""
+def definitions(schema: pa.Schema, log: str = "log") -> dict[str, str]:
+    """Each relation's SELECT over the SQL relation `log`, which has the log's columns."""
     outcome_types = f"('{REJECTED}', '{UNREADABLE}', '{NOTHING_CHANGED}')"
     events = [n for n in schema.names if n not in OUTCOME_COLUMNS.names]
     rejections = [n for n in ENVELOPE.names if n not in ("version", "schema_version")]
     return {
         "events": (
-            f"SELECT {', '.join(map(named, events))} FROM log"
+            f"SELECT {', '.join(map(named, events))} FROM {log}"
             f" WHERE event_type NOT IN {outcome_types}"
         ),
         "rejections": (
-            f"SELECT {', '.join(rejections)}, reason, payload FROM log"
+            f"SELECT {', '.join(rejections)}, reason, payload FROM {log}"
             f" WHERE event_type IN ('{REJECTED}', '{UNREADABLE}')"
         ),
         "outcomes": (
@@ -81,7 +81,7 @@ def definitions(schema: pa.Schema) -> dict[str, str]:
             " ELSE 'accepted' END AS outcome,"
             " any_value(reason) AS reason, min(position) AS first_position,"
             " max(position) AS last_position, any_value(recorded_at) AS recorded_at"
-            " FROM log GROUP BY partition, stream_id"
+            f" FROM {log} GROUP BY partition, stream_id"
         ),
     }
 

@@ -242,14 +242,13 @@ class Writer:
         """
 
         def work() -> None:
-            log = "SELECT * FROM flush_rows"
-            self._tables.apply(self._tables.stored, log, "flush_states")
+            self._tables.apply(self._tables.stored, "SELECT * FROM flush_rows")
             self._tables.move_to(until, last_ids)
 
         spans = ", ".join(
             f"partition {p} positions {self.positions[p]}-{until[p] - 1}" for p in last_ids
         )
-        with self._tables.seen(flush_rows=rows, flush_states=states):
+        with self._tables.seen(flush_rows=rows, states=states):
             self._attempt(f"at {spans}", work)
         self.positions = dict(until)
 

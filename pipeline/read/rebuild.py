@@ -25,9 +25,9 @@ from pipeline.read.hand_over import _hand_over
 from pipeline.read.refold import refolded
 from pipeline.settings import Settings
 from projections.held import held_in
-from projections.model import Folded, View, read_models
+from projections.model import Folded, Stored, View, read_models
 from projections.relations import Positions
-from projections.tables import Stored, Tables, digest
+from projections.tables import Tables, digest
 from projections.upcast import current_rows
 from projections.writer import opened
 
