@@ -100,6 +100,11 @@ class Settings(BaseSettings):
         return self.data / "read_models.duckdb"
 
     @property
+    def writers_file(self) -> Path:
+        """The read models as their writer keeps them, of which the published file is a copy."""
+        return self.data / "writer.duckdb"
+
+    @property
     def kept(self) -> Path:
         """The log's files as published files name them: a cache; see `projections.kept`."""
         return self.data / "kept"

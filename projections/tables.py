@@ -192,6 +192,25 @@ class Tables:
             else:
                 self._db.execute(f"INSERT INTO {model.table} {query}")
 
+    def build(
+        self,
+        models: Sequence[Stored],
+        log: LogFiles,
+        until: Positions,
+        folded: FoldedBetween,
+        where: str = "true",
+        files: Files | None = None,
+    ) -> None:
+        """Make the models' tables, and fill them from the log's rows up to `until`.
+
+        This is how read models are built: when they are new, rebuilt, compared, or of a moment.
+        For the rest see `apply_range`.
+        """
+        for model in models:
+            self.create(model)
+        if models and any(until.values()):
+            self.apply_range(models, log, {}, until, folded, where, files)
+
     def apply_range(
         self,
         models: Sequence[Stored],
@@ -204,8 +223,7 @@ class Tables:
     ) -> None:
         """Merge the log's rows from `since` up to `until` that meet a condition.
 
-        `files` are those that hold them, where they have been listed already. This is how read
-        models are built: when they are new, rebuilt, far behind, or of a moment.
+        `files` are those that hold them, where they have been listed already.
         """
         with log.reading():
             rows = current_rows(self._domain, log, since, until, files)

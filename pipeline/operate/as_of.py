@@ -67,13 +67,11 @@ def as_of(
         tables.prepare(log.partitions)
         rows = current_rows(domain, log, {}, until, files)
         tables.set_log(f"SELECT * FROM ({rows}) WHERE {condition}")
-        for model in tables.stored:
-            tables.create(model)
 
         def states(_: Positions, until: Positions) -> pa.Table:
             return _folded(domain, log, until, condition)
 
-        tables.apply_range(tables.stored, log, {}, until, states, condition, files)
+        tables.build(tables.stored, log, until, states, condition, files)
         tables.show()
         weakref.finalize(db, reading.pop_all().close)
     return db

@@ -21,7 +21,7 @@ from ingest.errors import DataInUse, FoldlogError, LogDamaged, ReadModelFailed, 
 from pipeline.lock import alone
 from pipeline.log.log import MEND, Log
 from pipeline.log.schemas import check
-from pipeline.read.hand_over import _hand_over
+from pipeline.read.hand_over import hand_over
 from pipeline.read.refold import refolded
 from pipeline.settings import Settings
 from projections.held import held_in
@@ -29,7 +29,7 @@ from projections.model import Folded, Stored, View, read_models
 from projections.relations import Positions
 from projections.tables import Tables, digest
 from projections.upcast import current_rows
-from projections.writer import opened
+from projections.writer_file import opened
 
 SAMPLE_S = 0.2
 
@@ -84,12 +84,11 @@ def rebuild(
                     seen(model.name, int((number + done) * total), len(wanted) * total)
 
                 started = time.monotonic()
-                tables.create(model)
                 try:
                     watched = nullcontext() if isinstance(model, Folded) else _watched(db, share)
                     with watched:
                         folded = refolded(settings, share)
-                        tables.apply_range([model], log, {}, until, folded)
+                        tables.build([model], log, until, folded)
                 except duckdb.Error as error:
                     raise ReadModelFailed(
                         f"{model.name} cannot be built: {one_line(error)};"
@@ -104,7 +103,12 @@ def rebuild(
         crash.point("rebuild.to_rename")
         os.replace(aside, settings.rebuilt)
         crash.point("rebuild.renamed")
-        _hand_over(settings, lambda: seen("handing over", len(wanted) * total, len(wanted) * total))
+        hand_over(
+            settings,
+            domain,
+            log,
+            lambda: seen("handing over", len(wanted) * total, len(wanted) * total),
+        )
         if left := _wanted(settings, tables, (), everything=False):
             raise DataInUse(
                 f"{left[0].name} is not taken over: the running pipeline has other code of the"
