@@ -24,8 +24,8 @@ from projections.select import LiveSelect, compile_select
 from projections.sql import named
 from projections.trial import Trial, with_known_relations
 
-_tried: set[str] = set()
-"""Proofs of the trials of this process."""
+_known: set[str] = set()
+"""Proofs of the trials that this process has made, or has found noted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Declarations:
     """Of the SELECTs' trials."""
 
 
-def declarations(domain: Domain, known_proofs: Collection[str] = ()) -> Declarations:
-    """Compile the domain's read models, and try the SELECTs whose proofs are not known.
+def declarations(domain: Domain, noted: Collection[str] = ()) -> Declarations:
+    """Compile the domain's read models, and try the SELECTs whose proofs are not noted.
 
     Raises `ReadModelInvalid` where one does not hold, with its file and line.
     """
@@ -55,9 +55,9 @@ def declarations(domain: Domain, known_proofs: Collection[str] = ()) -> Declarat
             if isinstance(model, Select):
                 live[model.name] = select = compile_select(model, known)
                 proof = sha256(repr((same, model.name, model.sql)).encode()).hexdigest()
-                if proof not in _tried and proof not in known_proofs:
+                if proof not in _known and proof not in noted:
                     trial.check(model, select)
-                _tried.add(proof)
+                _known.add(proof)
                 proofs.add(proof)
             elif isinstance(model, View):
                 try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from importlib import resources
 from pathlib import Path
 from typing import TypeAlias
 
@@ -95,16 +96,32 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def sql_files(domain: Domain) -> dict[str, Path]:
+    """Name of a read model → its .sql file, in the order of the names.
+
+    Raises `ReadModelInvalid` where the domain names a package that there is not.
+    """
+    folder = domain.read_models
+    if isinstance(folder, str):
+        try:
+            folder = Path(str(resources.files(folder)))
+        except ModuleNotFoundError:
+            raise ReadModelInvalid(
+                f"domain {domain.name} has read_models={folder!r}, and there is no such package;"
+                ' name one, or a folder: Path(__file__).parent / "read_models"'
+            ) from None
+    return {path.stem: path for path in sorted(folder.glob("*.sql"))} if folder else {}
+
+
 def read_models(domain: Domain) -> tuple[Model, ...]:
     """All read models of a domain: the folded one, the SELECTs, then views after what they read.
 
-    Raises `ReadModelInvalid` where a file has no description, a name is taken, or views read each
-    other in a circle.
+    Raises `ReadModelInvalid` where a file has no description, a name is taken, views read each
+    other in a circle, or the domain names a package that there is not.
     """
-    folder = domain.read_models or Path(__file__).parent / domain.name
     columns = columns_of(domain.row_type)
     folded = Folded(domain.folded, domain.id_field, columns, domain.code_digest)
-    paths = {path.stem: path for path in sorted(folder.glob("*.sql"))}
+    paths = sql_files(domain)
     for name, path in paths.items():
         if name in (folded.name, *RELATIONS):
             raise ReadModelInvalid(f"{path}: there is a relation named {name}; rename the file")

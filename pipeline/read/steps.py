@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -26,8 +27,11 @@ from pipeline.read.states import States
 from pipeline.replay.snapshots import Snapshots
 from pipeline.replay.states import Refold
 from pipeline.settings import Settings
+from projections.model import sql_files
 from projections.publish import Publisher
 from projections.writer import Writer
+
+logger = logging.getLogger("foldlog")
 
 CATCH_UP_ROWS = 1_000_000
 """Rows of the log that are applied at a time while it is far behind."""
@@ -60,6 +64,9 @@ class Reader:
             refold = Refold(domain, log)
             self.writer = Writer.open(settings.writers_file, domain, log, refold)
             self.writer.migrate()
+            if not sql_files(domain):
+                where = domain.read_models or "the domain, which names no folder (read_models=…)"
+                logger.info("%s is the only read model: no .sql files in %s", domain.folded, where)
             self._publisher = Publisher(
                 self.writer, settings.published, settings.publish_interval_ms / 1000
             )
