@@ -95,6 +95,7 @@ class Components:
 
     @property
     def kept(self) -> list[Component]:
+        """The components so far, as the columns of the hidden table, `c0`, `c1` …"""
         return list(self._kept.values())
 
     def of(self, call: Node) -> Node:

@@ -40,10 +40,12 @@ class Folded:
 
     @property
     def description(self) -> str:
+        """What a row is, for readers."""
         return f"The state of each aggregate: one row a {self.key}."
 
     @property
     def digest(self) -> str:
+        """Equal for as long as the rows that were made are those that would be made now."""
         columns = sorted((n, str(t)) for n, t in self.columns.items())
         return _digest(repr((self.key, columns, self.code)))
 
@@ -66,6 +68,7 @@ class Select:
 
     @property
     def digest(self) -> str:
+        """Equal for as long as the rows that were made are those that would be made now."""
         return _digest(self.sql + self.upcasts)
 
 

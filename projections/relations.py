@@ -24,29 +24,47 @@ from projections.sql import named, quoted, sql_type
 
 
 class LogFile(Protocol):
-    @property
-    def first(self) -> int: ...
-    @property
-    def last(self) -> int | None: ...
-    @property
-    def path(self) -> Path: ...
-
-
-class LogFiles(Protocol):
-    """What the read side needs of the log: which files hold a partition, and where it ends.
-
-    `stream_id` is that of the row at a position, None where there is none. Files that are listed
-    while `reading` stay there until that ends.
-    """
+    """One file of the log, which holds a range of a partition's positions."""
 
     @property
-    def partitions(self) -> int: ...
+    def first(self) -> int:
+        """Its first position."""
+
     @property
-    def identity(self) -> str: ...
-    def files(self, partition: int, first: int = 0) -> Sequence[LogFile]: ...
-    def next_position(self, partition: int) -> int: ...
-    def stream_id(self, partition: int, position: int) -> str | None: ...
-    def reading(self) -> AbstractContextManager[None]: ...
+    def last(self) -> int | None:
+        """Its last position; None where its name does not say."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+
+class Listed(Protocol):
+    """Something that has the log's files by some name."""
+
+    def files(self, partition: int, first: int = 0) -> Sequence[LogFile]:
+        """The files that hold a partition from position `first` on, in order, without overlap."""
+
+
+class LogFiles(Listed, Protocol):
+    """What the read side needs of the log: which files hold a partition, and where it ends."""
+
+    @property
+    def partitions(self) -> int:
+        """How many there are."""
+
+    @property
+    def identity(self) -> str:
+        """What tells this log from every other."""
+
+    def next_position(self, partition: int) -> int:
+        """The position that the next row will have."""
+
+    def stream_id(self, partition: int, position: int) -> str | None:
+        """The stream id of the row at a position; None where there is none."""
+
+    def reading(self) -> AbstractContextManager[None]:
+        """While this lasts, files that were listed stay where they are."""
 
 
 Positions = Mapping[int, int]
@@ -92,7 +110,7 @@ def with_relations(schema: pa.Schema, log: str, query: str) -> str:
     return f"WITH {', '.join(parts)} {query}"
 
 
-def files_between(log: LogFiles, since: Positions, until: Positions) -> dict[int, list[LogFile]]:
+def files_between(log: Listed, since: Positions, until: Positions) -> dict[int, list[LogFile]]:
     """Partition → the files that hold its positions from `since` up to, not including, `until`."""
     return {
         partition: [f for f in log.files(partition, since.get(partition, 0)) if f.first < end]

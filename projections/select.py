@@ -111,6 +111,7 @@ class _Compiler:
         """A grouping expression, as `same` writes it → its column in the hidden table."""
 
     def compile(self) -> LiveSelect:
+        """Raises `ReadModelInvalid` where an expression cannot be computed from components."""
         bodies = self._bodies()
         outputs = {name.lower(): body for name, body in zip(self._shown, bodies, strict=True)}
         keys = {same(key): key for key in self._grouped(bodies, outputs)}

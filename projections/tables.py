@@ -70,7 +70,7 @@ class Tables:
         self._declared = declarations(domain, self.held.proofs())
         made = [m for m in self._declared.models if only is None or m.name in only]
         self.stored: list[Stored] = [m for m in made if not isinstance(m, View)]
-        self._views = [m for m in made if isinstance(m, View)]
+        self.views = [m for m in made if isinstance(m, View)]
 
     def prepare(self, partitions: int) -> None:
         """Make what every database of read models has, where it is not there yet."""
@@ -111,6 +111,7 @@ class Tables:
         return [model for model in self.stored if (model.name, digest(model)) not in built]
 
     def drop(self, name: str) -> None:
+        """Remove a read model's hidden table, of whichever declaration."""
         self._db.execute(f"DROP TABLE IF EXISTS {hidden_table(name)}")
         self._db.execute("DELETE FROM live.models WHERE name = ?", [name])
 
@@ -166,7 +167,7 @@ class Tables:
             self._db.execute(f"DROP VIEW main.{named(name)}")
         for name, sql in definitions(self._domain.schema, "live.log").items():
             self._view(name, sql)
-        for model in (*self.stored, *self._views):
+        for model in (*self.stored, *self.views):
             shown = model.sql if isinstance(model, View) else self._declared.live[model.name].view
             self._view(model.name, shown)
             comment = f"COMMENT ON VIEW main.{named(model.name)} IS {quoted(model.description)}"

@@ -16,11 +16,11 @@ from pipeline.log.log import Log
 from pipeline.log.schemas import check
 from pipeline.replay.states import folded, scan
 from pipeline.settings import Settings
-from projections.connection import Config, in_memory
 from projections.model import View, read_models
 from projections.relations import Positions, files_between
 from projections.sandbox import check as check_question
 from projections.sandbox import shut_in
+from projections.session import Config, in_memory
 from projections.sql import quoted
 from projections.syntax import relations_in
 from projections.tables import Tables
