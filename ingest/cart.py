@@ -204,4 +204,6 @@ cart = Domain(
     folded="carts",
     row=row,
     row_type=CartRow,
+    read_models="projections.cart",
+    queries="projections.cart.queries",
 )

@@ -52,10 +52,11 @@ class Domain:
     row: Callable[[Any], Any]
     """From a state to a dataclass: the folded read model's own columns."""
     row_type: type
-    read_models: Path | None = None
-    """The folder with the domain's .sql files; by default the shipped one of that name."""
+    read_models: Path | str | None = None
+    """The folder with the domain's .sql files, or the package that has them beside its code.
+    Without, the folded read model is the only one."""
     queries: str | None = None
-    """The module with the domain's typed queries; by default the shipped one, if there is one."""
+    """The module with the domain's typed queries."""
     upcasts: tuple[Upcast, ...] = ()
     """For each event type one from every version before its present one."""
     event_types: dict[type, str] = dataclass_field(init=False)

@@ -91,7 +91,7 @@ def _question(
     """The SQL, and the parameters of a typed query."""
     from pydantic import ValidationError
 
-    from projections.query import queries
+    from projections.queries import queries
 
     if not asked.isidentifier():
         if given:
