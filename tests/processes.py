@@ -156,7 +156,7 @@ def _begin(
         os.close(opened)
     os.chdir(cwd)
     _limited(limit)
-    if words[:2] in (["pipeline.cli", "up"], ["pipeline.cli", "demo"]):
+    if words[:2] == ["pipeline.cli", "up"]:
         watching = importlib.import_module("pipeline.operate.up")
         assert watching.subprocess is subprocess
         known = SimpleNamespace(Popen=_Child, TimeoutExpired=subprocess.TimeoutExpired)

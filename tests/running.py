@@ -206,12 +206,16 @@ class Up:
         self.process.wait()
 
 
-def start(side: str, settings: Settings, file_bytes_max: int | None = None) -> Program:
+def start(
+    side: str,
+    settings: Settings,
+    file_bytes_max: int | None = None,
+    environment: dict[str, str] | None = None,
+) -> Program:
     """A `work` or `read` process by itself; the kernel refuses it files over a size."""
-    environment = settings.as_environment()
-    return Program(
-        f"pipeline.operate.{side}", environment=environment, file_bytes_max=file_bytes_max
-    )
+    environment = settings.as_environment() | (environment or {})
+    module = f"pipeline.operate.{side}"
+    return Program(module, environment=environment, file_bytes_max=file_bytes_max)
 
 
 def foldlog(
@@ -222,7 +226,7 @@ def foldlog(
     cold: bool = COLD,
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
-    environment = {**settings.as_environment(), **(environment or {})}
+    environment = settings.as_environment() | (environment or {})
     ran = Program("pipeline.cli", *words, environment=environment, stdin=stdin, cold=cold)
     try:
         stdout, stderr = ran.communicate(DEADLINE_S)

@@ -19,12 +19,9 @@ from ingest.keys import command_stream, partitions_key
 from ingest.server import EmbeddedServer
 from pipeline.cli import app
 from pipeline.settings import Settings
+from tests.command_line import WORDS, one_line_of
 from tests.running import InProcess, Up, foldlog
 
-WORDS = [
-    "demo", "new", "up", "work", "read", "send", "query", "history", "status", "rebuild",
-    "compact", "export", "bench", "verify", "schema", "resubmit",
-]  # fmt: skip
 ADD = {
     "type": "AddProduct",
     "command_id": "1",
@@ -40,13 +37,6 @@ def running(settings: Settings, up: Callable[..., Up]) -> Up:
     pipeline = up(settings)
     pipeline.ready().close()
     return pipeline
-
-
-def one_line_of(failed: subprocess.CompletedProcess[str], code: int = 1) -> str:
-    assert failed.returncode == code, failed.stderr
-    assert failed.stderr.count("\n") == 1, failed.stderr
-    assert "Traceback" not in failed.stderr
-    return failed.stderr
 
 
 @pytest.mark.parametrize("word", WORDS)

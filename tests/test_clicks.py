@@ -18,9 +18,9 @@ import polars as pl
 from ingest.contract import commands_schema, events_schema
 from pipeline.health.status import status
 from pipeline.settings import Settings
+from tests.contracts import validator
 from tests.domains.clicks import clicks
 from tests.running import Up, foldlog, wait_for
-from tests.test_contract import validator
 
 DAY = datetime(2026, 3, 28, 18, tzinfo=UTC)
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from ingest.server import EmbeddedServer
 from pipeline.health.status import status
 from pipeline.log.log import Log
 from pipeline.settings import Settings
+from tests.processes import Program
 from tests.running import DEADLINE_S, Up, foldlog, wait_for
 from tests.shopping import check, shopping
 
@@ -139,45 +137,45 @@ READ_SIDE = ("flush", "publish", "aside", "kept")
 """What the names of points begin with at which only the read side comes by."""
 
 
-def run_until(settings: Settings, crash_at: str) -> int:
+def run_until(settings: Settings, started: Callable[..., Program], crash_at: str) -> int:
     """One process of the side that comes by the point, until it ends; its exit code."""
-    environment = {**os.environ, **settings.as_environment()}
     side = "read" if crash_at.startswith(READ_SIDE) else "work"
     if side == "read":
-        commit_all(environment, settings)
-    words = [sys.executable, "-m", f"pipeline.operate.{side}"]
-    environment[crash.VARIABLE] = crash_at
-    return subprocess.run(words, env=environment, timeout=DEADLINE_S).returncode
+        commit_all(settings, started)
+    dying = started(side, settings, environment={crash.VARIABLE: crash_at})
+    return dying.wait(DEADLINE_S)
 
 
-def commit_all(environment: dict[str, str], settings: Settings) -> None:
+def commit_all(settings: Settings, started: Callable[..., Program]) -> None:
     """Let the write side commit what waits, and end."""
-    writing = subprocess.Popen([sys.executable, "-m", "pipeline.operate.work"], env=environment)
-    try:
-        wait_for(lambda: status(settings).lag == 0, "the commits")
-    finally:
-        writing.terminate()
-        writing.wait()
+    writing = started("work", settings)
+    wait_for(lambda: status(settings).lag == 0, "the commits")
+    writing.terminate()
+    writing.wait(DEADLINE_S)
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_process_that_dies_at_this_point_loses_nothing_and_doubles_nothing(
-    settings: Settings, redis_server: EmbeddedServer, up: Callable[..., Up], point: str
+    settings: Settings,
+    redis_server: EmbeddedServer,
+    up: Callable[..., Up],
+    started: Callable[..., Program],
+    point: str,
 ) -> None:
-    settings = settings.model_copy(update={"batch_max": 200, "publish_interval_ms": 50})
+    settings = settings.model_copy(update={"batch_max": 50, "publish_interval_ms": 50})
     Log.create(settings.events, partitions=4, domain="cart")
     client = connect(redis_server.url)
     client.set(partitions_key("cart"), 4)
-    commands = shopping(4_000)
+    commands = shopping(1_000)
     with Producer(redis_server.url) as producer:
         if point.startswith("rejoin"):
-            producer.send_many(commands[:2_000])
+            producer.send_many(commands[:500])
             before = up(settings)
             before.settle()
             before.stop()
             client.flushall()
             client.set(partitions_key("cart"), 4)
-            for number, command in enumerate(commands[2_000:], 1):  # as with a clock set back
+            for number, command in enumerate(commands[500:], 1):  # as with a clock set back
                 stream, payload = producer._wire.encode(command)[1]
                 client.xadd(stream, {"command": payload}, id=f"5-{number}")
         else:
@@ -189,7 +187,7 @@ def test_a_process_that_dies_at_this_point_loses_nothing_and_doubles_nothing(
         (settings.data / "snapshots").chmod(0o777)
         (settings.data / "snapshots" / "0.sqlite").write_bytes(b"of another user")
     if point.startswith("snapshot"):
-        settings = settings.model_copy(update={"snapshot_rows": 300, "aggregates_in_memory": 40})
+        settings = settings.model_copy(update={"snapshot_rows": 75, "aggregates_in_memory": 10})
 
     if point.startswith("create"):
         died = foldlog(settings, "up", environment={crash.VARIABLE: point})
@@ -197,7 +195,7 @@ def test_a_process_that_dies_at_this_point_loses_nothing_and_doubles_nothing(
     else:
         first_time = {"aside": 1, "distrust": 1, "rejoin": 1, "publish": 2, "declare": 2}
         times = first_time.get(point.partition(".")[0], 3)
-        assert run_until(settings, f"{point}:{times}") == crash.EXIT_CODE
+        assert run_until(settings, started, f"{point}:{times}") == crash.EXIT_CODE
     pipeline = up(settings)
     pipeline.settle()
     assert pipeline.stop() == 0, pipeline.errors()

@@ -15,8 +15,8 @@ import pytest
 
 from pipeline.extras.new import new
 from pipeline.settings import Settings
+from tests.command_line import one_line_of
 from tests.running import DEADLINE_S, Up, foldlog
-from tests.test_cli import one_line_of
 
 ROOT = Path(__file__).parent.parent
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

@@ -13,7 +13,6 @@ from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, given
-from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
 from ingest.cart import cart
@@ -25,6 +24,7 @@ from pipeline.replay.snapshot_file import Snapshot
 from pipeline.replay.snapshots import Snapshots, code_of
 from pipeline.settings import Settings
 from tests.domains.bank import bank
+from tests.more import examples
 from tests.running import DEDUPE_WINDOW, LATE_2023_MS, InProcess, Up, entry, foldlog
 from tests.shopping import check, shopping
 
@@ -76,7 +76,7 @@ def folded(pipeline: InProcess) -> tuple[dict[str, Aggregate | None], dict[str, 
     )
 
 
-@given_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(6, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.integers(0, 1000),
     st.lists(
