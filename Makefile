@@ -32,10 +32,10 @@ browser: $(VENV)/installed
 	@$(BIN)/python -m tests.chromium
 
 test: browser ## all tests but the long ones
-	$(BIN)/python -m pytest -n 2 -m 'not long'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not long'
 
 test-long: browser ## all tests, with ten times as many drawn examples, each program started cold
-	FOLDLOG_TESTS_COLD=1 FOLDLOG_TEST_MORE=10 $(BIN)/python -m pytest -n 2
+	FOLDLOG_TESTS_COLD=1 FOLDLOG_TEST_MORE=10 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 interop: $(VENV)/installed ## others' programs with ours: Node, dbt, SQLAlchemy and more
 	$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: --editable '.[interop]'

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.process import BaseProcess
@@ -31,6 +31,7 @@ COLD = bool(os.environ.get("FOLDLOG_TESTS_COLD"))
 
 LOADED = [
     "pipeline.cli",
+    "pipeline.extras.demo",
     "pipeline.health.status",
     "pipeline.operate.read",
     "pipeline.operate.up",
@@ -38,6 +39,9 @@ LOADED = [
     "pipeline.operate.work",
 ]
 """What the process that is forked has loaded, and all that these load."""
+
+STARTERS = {"up": "pipeline.operate.up", "demo": "pipeline.extras.driven"}
+"""Word of the command line → the module that starts other programs for it."""
 
 _FORKS = get_context("forkserver")
 _FORKS.set_forkserver_preload(LOADED)
@@ -108,6 +112,12 @@ def _warm(
     return _Fork(_FORKS.Process(target=_begin, args=(words, environment, cwd, files, limit)))
 
 
+def popen(words: Sequence[str], *, env: dict[str, str], start_new_session: bool) -> Program:
+    """In place of the `subprocess.Popen` of `pipeline.extras.driven`."""
+    assert start_new_session
+    return Program(*words[words.index("-m") + 1 :], environment=env)
+
+
 class _Fork:
     """A process of `multiprocessing` with the methods of `subprocess.Popen`."""
 
@@ -137,7 +147,7 @@ class _Fork:
 
 
 class _Child(_Fork):
-    """In place of the `subprocess.Popen` with which `foldlog up` starts its programs."""
+    """In place of the `subprocess.Popen` with which a program starts others of ours."""
 
     def __init__(self, words: Sequence[str], *, env: dict[str, str], **how: Any) -> None:
         module = list(words[words.index("-m") + 1 :])
@@ -156,26 +166,20 @@ def _begin(
         os.close(opened)
     os.chdir(cwd)
     _limited(limit)
-    if words[:2] == ["pipeline.cli", "up"]:
-        watching = importlib.import_module("pipeline.operate.up")
-        assert watching.subprocess is subprocess
-        known = SimpleNamespace(Popen=_Child, TimeoutExpired=subprocess.TimeoutExpired)
-        watching.subprocess = known  # type: ignore[attr-defined]
     _be(words, environment)
 
 
 def _begin_child(words: list[str], environment: dict[str, str], how: dict[str, Any]) -> None:
-    """In a fork of `foldlog up`: what `exec` would have let go of goes, and the program begins."""
-    assert how.keys() == {"start_new_session", "preexec_fn", "pass_fds"}
+    """In a fork of a program: what `exec` would have let go of goes, and the other begins."""
+    assert how.keys() <= {"start_new_session", "preexec_fn", "pass_fds"}
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.root.handlers.clear()
     os.setsid()
-    before: Callable[[], None] = how["preexec_fn"]
-    before()
+    how.get("preexec_fn", lambda: None)()
     gc.collect()  # or a file that is garbage would close the descriptor of another, later
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) not in how["pass_fds"]:
+        if int(name) > 2 and int(name) not in how.get("pass_fds", ()):
             with suppress(OSError):
                 os.close(int(name))
     resource_tracker._resource_tracker._fd = None  # type: ignore[attr-defined]
@@ -191,7 +195,14 @@ def _be(words: list[str], environment: dict[str, str]) -> None:
         if folder and folder not in sys.path:
             sys.path.insert(0, folder)
     sys.argv = words
+    sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     importlib.reload(importlib.import_module("ingest.crash"))  # reads the environment once
+    if words[1:] and words[1] in STARTERS:
+        starter = importlib.import_module(STARTERS[words[1]])
+        assert starter.subprocess is subprocess
+        starter.subprocess = SimpleNamespace(  # type: ignore[attr-defined]
+            Popen=_Child, TimeoutExpired=subprocess.TimeoutExpired
+        )
     if "operate" in words[0]:
         del sys.modules[words[0]]  # or `runpy` warns that it runs it a second time
     runpy.run_module(words[0], run_name="__main__", alter_sys=True)

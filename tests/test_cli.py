@@ -46,6 +46,35 @@ def test_each_word_has_help_with_an_example(settings: Settings, word: str) -> No
     assert "Example" in shown.stdout
 
 
+FAILING = {
+    "demo": ["--data", "FILE"],
+    "new": ["Orders"],
+    "up": ["--data", "FILE"],
+    "work": ["--data", "FILE"],
+    "read": ["--data", "FILE"],
+    "send": ["-", "--redis", "nonsense"],
+    "query": ["SELECT 1", "--data", "FILE"],
+    "history": ["7", "--data", "FILE"],
+    "status": ["--data", "FILE"],
+    "rebuild": ["--all", "--data", "FILE"],
+    "compact": ["--data", "FILE"],
+    "export": ["--data", "FILE"],
+    "verify": ["--data", "FILE"],
+    "schema": ["--domain", "nowhere:x"],
+    "resubmit": ["--where", "true", "--data", "FILE"],
+}
+"""What each word that works on something refuses."""
+
+
+@pytest.mark.parametrize("word", FAILING)
+def test_each_word_starts_cold_and_fails_in_one_line(
+    settings: Settings, tmp_path: Path, word: str
+) -> None:
+    (tmp_path / "file").touch()
+    words = [str(tmp_path / "file") if w == "FILE" else w for w in FAILING[word]]
+    one_line_of(foldlog(settings, word, *words, cold=True))
+
+
 def test_all_words_are_known_here() -> None:
     found = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
     assert found == WORDS
@@ -123,23 +152,23 @@ def test_send_and_wait_prints_each_outcome_and_exits_1_if_one_is_not_accepted(
     assert "1 command(s) were not accepted" in one_line_of(bad)
 
 
-@pytest.mark.parametrize(
-    ("line", "complaint"),
-    [
-        ("{broken", "-:1: not JSON"),
-        ("[1]", "-:1: not a JSON object"),
-        ('{"type": "CheckOut"}', "-:1: a command needs the field cart_id"),
-        ('{"type": "CheckOut", "cart_id": "7", "command_id": 7}', "-:1: a command_id is a string"),
-        ('{"type": "CheckOut", "cart_id": "\\ud800"}', "-:1: the command cannot be JSON"),
-    ],
-)
+UNSENDABLE = {
+    "{broken": "-:1: not JSON",
+    "[1]": "-:1: not a JSON object",
+    '{"type": "CheckOut"}': "-:1: a command needs the field cart_id",
+    '{"type": "CheckOut", "cart_id": "7", "command_id": 7}': "-:1: a command_id is a string",
+    '{"type": "CheckOut", "cart_id": "\\ud800"}': "-:1: the command cannot be JSON",
+}
+
+
 def test_a_line_that_cannot_be_sent_is_named(
-    settings: Settings, redis_server: EmbeddedServer, line: str, complaint: str
+    settings: Settings, redis_server: EmbeddedServer
 ) -> None:
     with redis.Redis.from_url(redis_server.url) as client:
         client.set(partitions_key("cart"), 4)
-    for wait in ([], ["--wait"]):
-        assert complaint in one_line_of(foldlog(settings, "send", "-", *wait, stdin=line))
+    for line, complaint in UNSENDABLE.items():
+        for wait in ([], ["--wait"]):
+            assert complaint in one_line_of(foldlog(settings, "send", "-", *wait, stdin=line))
 
 
 def test_what_was_sent_before_a_wrong_line_is_told(

@@ -257,18 +257,18 @@ def test_a_pipeline_resumes_from_snapshots_with_few_aggregates_in_memory(
     settings: Settings, up: Callable[..., Up]
 ) -> None:
     settings = settings.model_copy(
-        update={"snapshot_rows": 100, "aggregates_in_memory": 20, "batch_max": 50}
+        update={"snapshot_rows": 50, "aggregates_in_memory": 10, "batch_max": 25}
     )
-    commands = shopping(6_000)
+    commands = shopping(1_500)
     pipeline = up(settings)
     with pipeline.ready() as producer:
-        for at, end in ((0, 2_000), (2_000, 4_000), (4_000, 6_000)):
+        for at, end in ((0, 500), (500, 1_000), (1_000, 1_500)):
             producer.send_many(commands[at:end])
-            if end == 2_000:
+            if end == 500:
                 pipeline.settle()
                 assert pipeline.stop() == 0, pipeline.errors()
                 pipeline.start()
-            elif end == 4_000:
+            elif end == 1_000:
                 pipeline.kill()
                 pipeline.start()
     pipeline.settle()
