@@ -25,7 +25,12 @@ def redis_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
 
 @pytest.fixture
 def settings(tmp_path: Path, redis_server: EmbeddedServer) -> Settings:
-    return Settings(data=tmp_path / "data", redis_url=redis_server.url, export_interval_s=0)
+    return Settings(
+        data=tmp_path / "data",
+        redis_url=redis_server.url,
+        export_interval_s=0,
+        publish_interval_ms=250,
+    )
 
 
 @pytest.fixture
