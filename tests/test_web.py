@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.many import CARTS, MANY, add, publishing
 from tests.running import InProcess, wait_for
-from tests.test_connections import CARTS, MANY, add, publishing
 from tests.test_readme import README
 
 (SERVICE,) = [b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "FastAPI" in b]
