@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import importlib.util
-import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -22,6 +21,7 @@ from pipeline.extras import baskets
 from pipeline.settings import Settings
 from tests import oracle
 from tests.app import NOTEBOOKS
+from tests.pages import blocks
 from tests.running import Up
 
 NAMES = sorted(path.name for path in NOTEBOOKS.glob("*.py"))
@@ -203,10 +203,10 @@ def test_the_note_on_other_tools_runs_and_they_agree(
     data: Path, expected: oracle.Expected, tmp_path: Path
 ) -> None:
     (tmp_path / "data").symlink_to(data)
-    blocks = re.findall(r"```python\n(.*?)```", (NOTEBOOKS / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 3
+    found = [block.text for block in blocks("notebooks/README.md")]
+    assert len(found) == 3
     total = sum(cents for _, _, cents in expected.daily.values())
-    for block in blocks:
+    for block in found:
         ran = subprocess.run(
             [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, timeout=60
         )
