@@ -23,7 +23,7 @@ from ingest.errors import LogDamaged, LogMismatch
 from ingest.server import EmbeddedServer
 from pipeline.log.compatibility import Declared, declared, incompatible
 from pipeline.log.log import Log
-from pipeline.log.schemas import Schemas, check, remembered
+from pipeline.log.schemas import Schemas, check, declarations, remembered
 from pipeline.operate.as_of import as_of
 from pipeline.operate.history import history
 from pipeline.operate.verify import verify
@@ -193,7 +193,7 @@ def test_a_log_of_before_is_asked_once_and_remembers_then(tmp_path: Path) -> Non
     changed = make_dataclass("Sold", [("title", str), ("price", float)])
     with pytest.raises(LogMismatch, match="name is gone, title is new without a default"):
         check(replace(shop.then, events={"Sold": changed}), log)
-    assert log.declarations() == []
+    assert declarations(log) == []
     check(shop.now, log)
     Schemas(shop.now, log)
     then = Declared("Sold", 1, {"name": "string as ?", "price": "double as ?"})

@@ -30,6 +30,7 @@ class Aggregates:
         return len(self._hot)
 
     def get(self, aggregate_id: str) -> Aggregate | None:
+        """Its state and version, None where it has no events; then it is in memory."""
         found = self._hot.get(aggregate_id)
         if found is None and self._some_are_cold and self._snapshot is not None:
             found = self._snapshot.load(aggregate_id)
@@ -38,6 +39,7 @@ class Aggregates:
         return found
 
     def update(self, changed: dict[str, Aggregate]) -> None:
+        """They are now like this, and the youngest."""
         for aggregate_id in changed:
             self._hot.pop(aggregate_id, None)  # so that it becomes the youngest
         self._hot.update(changed)

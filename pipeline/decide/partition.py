@@ -22,6 +22,7 @@ class Partition:
     outcomes: Outcomes = field(default_factory=Outcomes)
 
     def apply(self, decided: Decided) -> None:
+        """Move on to what a batch has come to."""
         self.next_position += len(decided.rows)
         self.aggregates.update(decided.changed)
         self.outcomes.add(decided.outcomes, self.next_position)

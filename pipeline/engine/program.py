@@ -7,7 +7,6 @@ itself in `data/programs/` for as long as it lives.
 from __future__ import annotations
 
 import fcntl
-import gc
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from ingest import rights
 from ingest.errors import FoldlogError
 from ingest.stop import Stop
 from pipeline import messages
+from pipeline.engine.garbage import no_more_by_itself
 from pipeline.engine.programs import Program
 from pipeline.engine.without_pandas import start_without_pandas
 from pipeline.settings import Settings
@@ -67,7 +67,7 @@ def begun(settings: Settings, name: str) -> Iterator[Stop]:
     settings.protect()
     messages.set_up(settings)
     stop = stop_on_signals()
-    gc.disable()  # aggregates live long: looking at them again and again took much of the time
+    no_more_by_itself()
     with _announced(settings, name):
         yield stop
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 import json
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,10 +29,11 @@ import pyarrow.parquet as pq
 
 from ingest import crash, rights
 from ingest.durable import fsync_folder, replace, write_exclusively
-from ingest.errors import LogDamaged, LogMismatch, NoRoom, Superseded, one_line
+from ingest.errors import LogDamaged, LogMismatch, Superseded, one_line
 from pipeline.lock import if_free, shared
+from pipeline.log.disk import MEND, told
 from pipeline.log.encoding import _run_of, encoded
-from pipeline.log.names import LogFile, _Span
+from pipeline.log.names import LogFile, at, needed, spans
 
 FORMAT = 1
 """Of the layout described above. Newer code reads older formats; older code refuses newer ones."""
@@ -49,9 +50,6 @@ REMOVED = "_removed"
 
 COMPACTING = ".compacting"
 """Of a compacted file that is being written; a partition's writer leaves those alone."""
-
-
-MEND = "restore it from a backup, and check with `foldlog verify`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,64 +116,18 @@ class Log:
             )
         return cls(folder, about["partitions"], about["id"])
 
-    def declarations(self) -> list[tuple[Path, bytes]]:
-        """What the log remembers of its events' fields, in order; see `pipeline.log.schemas`.
-
-        Raises `LogDamaged` where a number is missing.
-        """
-        folder = self.folder / "_schemas"
-        paths = [folder / f"{number}.json" for number in range(len([*folder.glob("*.json")]))]
-        try:
-            return [(path, path.read_bytes()) for path in paths]
-        except FileNotFoundError as error:
-            raise LogDamaged(f"{error.filename} is missing; {MEND}") from None
-
-    def declare(self, number: int, content: bytes) -> None:
-        """Durably add the next declaration. Raises `FileExistsError` where another came first."""
-        folder = self.folder / "_schemas"
-        path = folder / f"{number}.json"
-        with _told(path):
-            folder.mkdir(exist_ok=True)  # were it lost, the files would be asked again
-            rights.share(folder)
-            write_exclusively(path, content)
-            crash.point("declare.done")
-
     def partition_folder(self, partition: int) -> Path:
         return self.folder / f"partition={partition}"
 
     def all_files(self, partition: int) -> list[LogFile]:
         """Every file, those that others cover as well; of one first position the widest first."""
-        return self._at(partition, self._spans(partition))
+        folder = self.partition_folder(partition)
+        return at(folder, spans(folder))
 
     def files(self, partition: int, first: int = 0) -> list[LogFile]:
         """The files that hold the positions from `first` on, in order, none twice."""
-        found: list[_Span] = []
-        held = -1
-        for span in self._spans(partition):
-            begin, end, _ = span
-            if begin > held:
-                if begin <= first:
-                    found.clear()
-                found.append(span)
-                held = begin if end is None else end
-        return self._at(partition, found)
-
-    def _spans(self, partition: int) -> list[_Span]:
-        """What the names of the partition's files say, of one first position the widest first.
-
-        A commit and a compacted file may begin at the same position and differ: a writer that lost
-        its partition was killed before it could take its commit back.
-        """
-        found: list[_Span] = []
-        for name in os.listdir(self.partition_folder(partition)):
-            if name.endswith(".parquet"):
-                first, _, last = name.removesuffix(".parquet").partition("-")
-                found.append((int(first), int(last) if last else None, name))
-        return sorted(found, key=lambda span: (span[0], 0 if span[1] is None else -span[1]))
-
-    def _at(self, partition: int, spans: Iterable[_Span]) -> list[LogFile]:
         folder = self.partition_folder(partition)
-        return [LogFile(first, folder / name, last) for first, last, name in spans]
+        return at(folder, needed(spans(folder), first))
 
     def tail(self, partition: int) -> Tail:
         """Where the partition ends now. Raises `LogDamaged` where its last file cannot be read."""
@@ -262,7 +214,7 @@ class Log:
         """
         path = self.partition_folder(partition) / f"{first:020}.parquet"
         try:
-            with _told(path):
+            with told(path):
                 write_exclusively(path, encoded(rows, run))
         except FileExistsError:
             raise _superseded(partition, first, _run_of(path)) from None
@@ -289,7 +241,7 @@ class Log:
         first, last = files[0].first, expected - 1
         path = self.partition_folder(partition) / f"{first:020}-{last:020}.parquet"
         try:
-            with _told(path):
+            with told(path):
                 write_exclusively(path, encoded(rows, compacted=True), COMPACTING)
         except FileExistsError:  # it is the same: a compaction was killed after its link
             crash.point("compact.to_fsync_folder")
@@ -301,7 +253,7 @@ class Log:
         """Remove files that others cover; each writer knows of it before a name is free again."""
         path = self.partition_folder(partition) / REMOVED
         until = max(self._removed(partition), *(file.first for file in files))
-        with _told(path):
+        with told(path):
             replace(path, str(until).encode(), COMPACTING)
         for file in files:
             crash.point("compact.to_remove")
@@ -338,24 +290,6 @@ class Log:
     def removing(self) -> AbstractContextManager[bool]:
         """Whether files may be removed now: nobody is `reading`."""
         return if_free(self.folder / READERS)
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Errors of the system for the user; but for `FileExistsError`, which is an answer."""
-    try:
-        yield
-    except FileExistsError:
-        raise
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and error.filename2 is not None:
-            raise Superseded(
-                f"{path} is not written: another process has started on this part of the log,"
-                " and has cleared what it found unfinished"
-            ) from None
-        raise NoRoom(
-            f"cannot write {path}: {error.strerror}; nothing is lost: make room, and start again"
-        ) from None
 
 
 def _superseded(partition: int, first: int, run: str = "another writer") -> Superseded:

@@ -13,30 +13,58 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import duckdb
 import pyarrow as pa
 
+from ingest import crash, rights
 from ingest.domain import Domain
+from ingest.durable import write_exclusively
 from ingest.envelope import ENVELOPE, OR_NULL, OUTCOME_COLUMNS, OUTCOME_TYPES
 from ingest.errors import LogDamaged, LogMismatch, one_line
 from pipeline.log.compatibility import UNKNOWN, Declared, declared, incompatible
-from pipeline.log.log import MEND, Log
+from pipeline.log.disk import MEND, told
+from pipeline.log.log import Log
 from projections.session import session
 from projections.sql import named, quoted
 from projections.upcast import check_upcasts
 
 
+def declarations(log: Log) -> list[tuple[Path, bytes]]:
+    """What the log remembers of its events' fields, in order.
+
+    Raises `LogDamaged` where a number is missing.
+    """
+    folder = log.folder / "_schemas"
+    paths = [folder / f"{number}.json" for number in range(len([*folder.glob("*.json")]))]
+    try:
+        return [(path, path.read_bytes()) for path in paths]
+    except FileNotFoundError as error:
+        raise LogDamaged(f"{error.filename} is missing; {MEND}") from None
+
+
+def _declare(log: Log, number: int, content: bytes) -> None:
+    """Durably add the next declaration. Raises `FileExistsError` where another came first."""
+    folder = log.folder / "_schemas"
+    path = folder / f"{number}.json"
+    with told(path):
+        folder.mkdir(exist_ok=True)  # were it lost, the files would be asked again
+        rights.share(folder)
+        write_exclusively(path, content)
+        crash.point("declare.done")
+
+
 def remembered(log: Log) -> list[Declared]:
     """Every declaration that the log was written with; out of its files where it has none."""
-    return _recorded(log) if log.declarations() else _found_in_files(log)
+    return _recorded(log) if declarations(log) else _found_in_files(log)
 
 
 def _recorded(log: Log) -> list[Declared]:
     found = []
-    for path, content in log.declarations():
+    for path, content in declarations(log):
         try:
             held = json.loads(content)
             if held["crc32"] != _checksum(held["declared"]):
@@ -115,7 +143,7 @@ class Schemas:
 
     def _look(self) -> None:
         """Check the domain against all that the log remembers now."""
-        self._checked = len(self._log.declarations())
+        self._checked = len(declarations(self._log))
         check(self._domain, self._log)
         held = _recorded(self._log)
         self._new = {name for name, now in self._now.items() if now not in held}
@@ -134,5 +162,5 @@ class Schemas:
         content = [asdict(declaration) for declaration in declarations]
         held = {"crc32": _checksum(content), "declared": content}
         with suppress(FileExistsError):
-            self._log.declare(self._checked, json.dumps(held).encode())
+            _declare(self._log, self._checked, json.dumps(held).encode())
         self._look()

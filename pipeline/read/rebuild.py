@@ -19,7 +19,8 @@ import duckdb
 from ingest import crash
 from ingest.errors import DataInUse, FoldlogError, LogDamaged, ReadModelFailed, one_line
 from pipeline.lock import alone
-from pipeline.log.log import MEND, Log
+from pipeline.log.disk import MEND
+from pipeline.log.log import Log
 from pipeline.log.schemas import check
 from pipeline.read.hand_over import hand_over
 from pipeline.read.refold import refolded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import time
@@ -17,6 +16,7 @@ from ingest.domain import Domain
 from ingest.errors import NoRoom, one_line
 from ingest.stop import Stop
 from pipeline.engine import metrics
+from pipeline.engine.garbage import collect_when_due
 from pipeline.engine.program import every, ready
 from pipeline.log.log import Log
 from pipeline.read.compaction import compact
@@ -115,7 +115,7 @@ class Reader:
         self._states.fold(look.found)
         self._waiting += look.found
         if look.found:
-            gc.collect(0)  # of what these rows made; what outlives it is not looked at again
+            collect_when_due()
         return look
 
     def flush(self, look: Look) -> Look:

@@ -72,6 +72,7 @@ class Snapshot:
         self._open()
 
     def close(self) -> None:
+        """Nothing more is read from it, or written."""
         with suppress(sqlite3.Error):
             self._reading.close()
             self._db.close()

@@ -42,7 +42,7 @@ IN_MEMORY_MIN = 1000
 class Snapshots:
     """Takes a process' snapshots, one at a time, in a thread of its own."""
 
-    def __init__(self, folder: Path, domain: Domain, *, rows: int, in_memory: int):
+    def __init__(self, folder: Path, domain: Domain, *, rows: int, in_memory: int) -> None:
         """A snapshot is due after `rows` more rows of a partition, or when it has half as many more
         aggregates than `in_memory`; so many stay then. With twice as many, commits wait for it.
         """

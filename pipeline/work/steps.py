@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pipeline.decide.outcomes import Window
 from pipeline.decide.partition import Decided, Partition
 from pipeline.deployment import Deployment
 from pipeline.engine import metrics
+from pipeline.engine.garbage import collect_when_due
 from pipeline.engine.program import ready
 from pipeline.log.schemas import Schemas
 from pipeline.replay.committed import comparison
@@ -156,7 +156,7 @@ class Worker:
                 return None
             end = decided.first + len(decided.rows)
             self._snapshots.committed(owned, end, decided.rows["stream_id"][-1].as_py())
-        gc.collect(0)  # of what this batch made; what outlives it is not looked at again
+        collect_when_due()
         return decided
 
     def reply(self, decided: Decided) -> None:

@@ -82,6 +82,20 @@ def baskets(limit: int | None = None) -> Iterator[dict[str, Any]]:
             yield {**command, "command_id": str(uuid.UUID(int=rnd.getrandbits(128), version=4))}
 
 
+def random_carts(count: int) -> Iterator[dict[str, Any]]:
+    """Additions to a twentieth as many carts, each to one of them at random; the same each time."""
+    rnd = random.Random(2)
+    for _ in range(count):
+        yield {
+            "type": "AddProduct",
+            "command_id": str(uuid.UUID(int=rnd.getrandbits(128), version=4)),
+            "cart_id": str(rnd.randrange(max(1, count // 20))),
+            "product_id": str(rnd.randrange(5000)),
+            "quantity": rnd.randrange(1, 5),
+            "unit_price_cents": rnd.randrange(100, 5000),
+        }
+
+
 def fill(url: str, sent: list[dict[str, Any]]) -> float:
     """Send them all; commands a second."""
     started = time.perf_counter()

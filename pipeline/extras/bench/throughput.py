@@ -9,13 +9,24 @@ from typing import Any
 from pydantic_core import to_json
 
 from ingest.cart import cart
-from pipeline.extras.bench.load import PARTITIONS, baskets, drain, fill, fill_packed, own_redis
+from pipeline.extras.bench.load import (
+    PARTITIONS,
+    baskets,
+    drain,
+    fill,
+    fill_packed,
+    own_redis,
+    random_carts,
+)
 from pipeline.extras.bench.table import Figure
 from pipeline.extras.driven import Pipeline
 from pipeline.health.status import status
 from pipeline.log.log import ABOUT, Log
 from pipeline.read.compaction import compact
 from pipeline.settings import Settings
+
+RANDOM_SHARE = 60
+"""Per cent of the commands that are sent to carts at random."""
 
 LOOK_S = 0.25
 """How often a run looks whether it is done; more often would take time from what it measures."""
@@ -33,12 +44,17 @@ def measure(folder: Path, count: int) -> list[Figure]:
     with own_redis(folder / "two") as settings:
         fill(settings.reachable_redis, sent)
         two = rate(settings.model_copy(update={"workers": 2}), sent)
+    at_random = [*random_carts(RANDOM_SHARE * count // 100)]
+    with own_redis(folder / "random") as settings:
+        fill(settings.reachable_redis, at_random)
+        random_rate = rate(settings, at_random)
     sent_bytes = sum(len(to_json(command)) for command in sent)
     return [
         Figure("send_many, commands", filled, "/s", "packed XADDs", packed, "≥ 0.5"),
         Figure("stream to read models, one worker", one, "/s", "bare XREAD drain", bare,
                "≥ 0.2, ≥ 120,000/s"),
         Figure("stream to read models, two workers", two, "/s", "one worker", one, "≥ 1.6"),
+        Figure("the same, carts at random", random_rate, "/s", "one worker", one, "≥ 0.75"),
         Figure("log for a command, UUIDs as ids", size / count, "bytes", "its JSON",
                sent_bytes / count, "≤ 30 bytes"),
     ]  # fmt: skip

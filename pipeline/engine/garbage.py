@@ -1,0 +1,25 @@
+"""Garbage that refers to itself, collected now and then.
+
+A dataflow's process runs without Python's own schedule: aggregates live long, and looking at all of
+them again and again took much of the time.
+"""
+
+from __future__ import annotations
+
+import gc
+
+YOUNG_MAX = 100_000
+"""Objects that may have been made and not freed since the last look. A batch of 8,192 commands on
+random carts leaves about 30,000, of which most are freed when the next states replace them. To look
+at each batch took 10 % of the write side's time and 7 % of the read side's."""
+
+
+def no_more_by_itself() -> None:
+    """From now on only `collect_when_due` collects."""
+    gc.disable()
+
+
+def collect_when_due() -> None:
+    """Look at the young objects once there are many; what outlives it is not looked at again."""
+    if gc.get_count()[0] > YOUNG_MAX:
+        gc.collect(0)
