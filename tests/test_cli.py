@@ -85,7 +85,7 @@ def test_help_loads_nothing_that_it_does_not_show() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     found = set(loaded.stdout.split())
     assert {"typer", "rich"} <= found, loaded.stderr
-    heavy = {"bytewax", "duckdb", "pyarrow", "pydantic", "redis", "sqlglot"}
+    heavy = {"bytewax", "duckdb", "pyarrow", "pydantic", "redis"}
     assert not found & heavy
 
 
