@@ -1,4 +1,55 @@
 """The write side: commands, the Decider contract, the shopping cart, producers, Redis Streams.
 
+    a domain     decider  domain  loading  spec  cart  code_digest  contract
+    its data     command  reading  columns  envelope  outcome
+    sending      wire  replies  producer  async_producer
+    receiving    source  stop  reader  line  joining  repair  scripts  answers  halted  strays
+    Redis        keys  stream_id  entries  client  diagnosis  outage  acl  server…
+    all sides    errors  durable  rights  crash  child
+
+Handed on from here is what the author of a domain and a sender of commands import. Each name loads
+its module when it is first used, so that `import ingest` costs nothing.
+
 What may not come in: Parquet files, DuckDB, and anything of `pipeline` or `projections`.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ingest.async_producer import AsyncProducer
+    from ingest.command import Command, Identifier
+    from ingest.decider import Decider
+    from ingest.domain import Domain, Upcast
+    from ingest.errors import (
+        CommandInvalid,
+        CommandTooLarge,
+        FoldlogError,
+        NotAvailable,
+        OutcomeTimeout,
+        RedisUnreachable,
+        Rejected,
+    )
+    from ingest.outcome import Outcome
+    from ingest.producer import Producer
+    from ingest.server_socket import embedded_url
+    from ingest.spec import Spec
+
+__all__ = [
+    "AsyncProducer", "Command", "CommandInvalid", "CommandTooLarge", "Decider", "Domain",
+    "FoldlogError", "Identifier", "NotAvailable", "Outcome", "OutcomeTimeout", "Producer",
+    "RedisUnreachable", "Rejected", "Spec", "Upcast", "embedded_url",
+]  # fmt: skip
+
+_MODULES = {
+    "AsyncProducer": "async_producer", "Command": "command", "Decider": "decider",
+    "Domain": "domain", "Identifier": "command", "Outcome": "outcome", "Producer": "producer",
+    "Spec": "spec", "Upcast": "domain", "embedded_url": "server_socket",
+}  # fmt: skip
+"""Name → its module; every other name is an error."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'ingest' has no attribute {name!r}")
+    return getattr(import_module(f"ingest.{_MODULES.get(name, 'errors')}"), name)

@@ -10,8 +10,8 @@ from typing import Any
 
 import redis
 
-from ingest.client import is_mistake
 from ingest.keys import behind_stream, command_stream, reply_prefix
+from ingest.outage import is_mistake
 
 _BEYOND_ALL = "18446744073709551615-18446744073709551615"
 

@@ -21,6 +21,8 @@ from ingest.errors import Rejected
 
 @dataclass(frozen=True, slots=True)
 class ProductAdded:
+    """Units of a product came into the cart."""
+
     product_id: str
     quantity: int
     unit_price_cents: int
@@ -28,6 +30,8 @@ class ProductAdded:
 
 @dataclass(frozen=True, slots=True)
 class ProductRemoved:
+    """Units of a product left the cart."""
+
     product_id: str
     quantity: int
     value_cents: int
@@ -36,7 +40,7 @@ class ProductRemoved:
 
 @dataclass(frozen=True, slots=True)
 class CheckedOut:
-    pass
+    """The cart was closed with what was in it."""
 
 
 Event: TypeAlias = ProductAdded | ProductRemoved | CheckedOut
@@ -45,6 +49,8 @@ Event: TypeAlias = ProductAdded | ProductRemoved | CheckedOut
 
 
 class Line(NamedTuple):
+    """What a cart holds of one product."""
+
     quantity: int
     value_cents: int
 
@@ -54,17 +60,22 @@ NO_LINE = Line(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Open:
+    """A cart that may still change."""
+
     lines: Mapping[str, Line] = field(default_factory=dict)
     units: int = 0
     value_cents: int = 0
     """Of all lines, kept as they change: a cart is shown far more often than it is added up."""
 
     def line(self, product_id: str) -> Line:
+        """Of a product; `NO_LINE` where the cart has none of it."""
         return self.lines.get(product_id, NO_LINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
+    """A cart after its check-out, and what was in it."""
+
     units: int
     value_cents: int
 
@@ -75,6 +86,7 @@ State: TypeAlias = Open | Closed
 
 
 def evolve(state: State, event: Event) -> State:
+    """The cart after an event."""
     assert isinstance(state, Open), "nothing happens to a cart after its check-out"
     match event:
         case ProductAdded():
@@ -105,6 +117,8 @@ Cents: TypeAlias = Annotated[int, Field(ge=0, le=100_000_000, description="In ce
 
 
 class AddProduct(Command):
+    """Put units of a product into the cart, at a price."""
+
     type: Literal["AddProduct"] = "AddProduct"
     cart_id: Identifier
     product_id: Identifier
@@ -113,6 +127,8 @@ class AddProduct(Command):
 
 
 class RemoveProduct(Command):
+    """Take units of a product out of the cart."""
+
     type: Literal["RemoveProduct"] = "RemoveProduct"
     cart_id: Identifier
     product_id: Identifier
@@ -120,6 +136,8 @@ class RemoveProduct(Command):
 
 
 class CheckOut(Command):
+    """Close the cart; it may not be empty."""
+
     type: Literal["CheckOut"] = "CheckOut"
     cart_id: Identifier
 
@@ -130,6 +148,7 @@ CartCommand: TypeAlias = AddProduct | RemoveProduct | CheckOut
 
 
 def decide(state: State, command: CartCommand) -> list[Event]:
+    """The events that a command causes. Raises `Rejected`."""
     if isinstance(state, Closed):
         raise Rejected("the cart is checked out")
     match command:
@@ -154,12 +173,15 @@ def decide(state: State, command: CartCommand) -> list[Event]:
 
 @dataclass(frozen=True, slots=True)
 class CartRow:
+    """What the read model `carts` shows of a cart."""
+
     status: Literal["open", "checked out"]
     units: int
     value_cents: int
 
 
 def row(state: State) -> CartRow:
+    """The cart as analysts see it."""
     match state:
         case Open():
             return CartRow("open", state.units, state.value_cents)
@@ -182,4 +204,6 @@ cart = Domain(
     folded="carts",
     row=row,
     row_type=CartRow,
+    read_models="projections.cart",
+    queries="projections.cart.queries",
 )

@@ -1,14 +1,8 @@
-"""From bytes to a command, or to the reason why there is none.
-
-Each payload is validated on its own: joined into one JSON array, one producer's bytes could run
-into another's.
-"""
+"""What every command carries: its fields, the values they may have, the partition it belongs to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeAlias
 from zlib import crc32
@@ -19,23 +13,21 @@ from pydantic import (
     ConfigDict,
     GetCoreSchemaHandler,
     StringConstraints,
-    ValidationError,
 )
-from pydantic_core import CoreSchema, from_json
+from pydantic_core import CoreSchema
 
 from ingest.errors import DomainInvalid
 
-Identifier: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=100)]
-"""An id or a key: 1 to 100 characters."""
-
-REASON_LENGTH_MAX = 300
-"""Characters of a reason that are kept: a hostile payload must not write its own essay."""
-
-PAYLOAD_KEPT_BYTES_MAX = 4096
-"""Bytes of an unreadable payload that the log keeps."""
-
 IDENTIFIER_LENGTH_MAX = 100
+"""Characters of an id or a key."""
 
+COMMAND_BYTES_MAX = 65_536
+"""What producers send at most, and the pipeline reads unless its settings say otherwise."""
+
+Identifier: TypeAlias = Annotated[
+    str, StringConstraints(min_length=1, max_length=IDENTIFIER_LENGTH_MAX)
+]
+"""An id or a key: 1 to 100 characters."""
 
 TIME_MIN, TIME_MAX = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 """The years 1 to 9999 in UTC: what a datetime with an offset may be beyond, and no column holds."""
@@ -113,7 +105,7 @@ class Command(BaseModel):
     expected_version: int | None = None
     """Rejected unless the aggregate is at this version; 0 means that it must be new."""
     reply_to: Identifier | None = None
-    """The key of a Redis Stream to which the outcome goes; see `streams.reply_prefix`."""
+    """The key of a Redis Stream to which the outcome goes; see `ingest.keys`."""
 
     @classmethod
     def __get_pydantic_core_schema__(
@@ -124,72 +116,6 @@ class Command(BaseModel):
         return schema
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A payload that is no command, with whatever could be made out of it."""
-
-    reason: str
-    command_id: str | None = None
-    aggregate_id: str | None = None
-    correlation_id: str | None = None
-    causation_id: str | None = None
-    reply_to: str | None = None
-
-
 def partition_of(aggregate_id: str, partitions: int) -> int:
     """The partition of an aggregate. Producers in any language must compute the same."""
     return crc32(aggregate_id.encode()) % partitions
-
-
-def reader(
-    validate_json: Callable[[bytes], Command], *, id_field: str, bytes_max: int, several: bool
-) -> Callable[[bytes | None], Command | Unreadable]:
-    """A function from a payload to a command, or to an `Unreadable` that says why. Never raises.
-
-    `several` is whether there are several types of commands.
-    """
-
-    def read(payload: bytes | None) -> Command | Unreadable:
-        if payload is None:
-            return Unreadable("the entry has no field named command")
-        if len(payload) > bytes_max:
-            return Unreadable(f"the payload has {len(payload)} bytes; the limit is {bytes_max}")
-        try:
-            return validate_json(payload)
-        except ValidationError as error:
-            return _made_out(payload, _first_reasons(error, several), id_field)
-
-    return read
-
-
-def _first_reasons(error: ValidationError, several: bool) -> str:
-    """What is wrong, field by field, in one line."""
-    reasons = []
-    for problem in error.errors(include_url=False, include_context=False, include_input=False)[:3]:
-        field = ".".join(str(part) for part in problem["loc"][1 if several else 0 :])
-        reasons.append(f"{field}: {problem['msg']}" if field else problem["msg"])
-    return "; ".join(reasons)[:REASON_LENGTH_MAX]
-
-
-def _made_out(payload: bytes, reason: str, id_field: str) -> Unreadable:
-    """Keep the envelope where the payload at least is a JSON object, so that its sender is told."""
-    try:
-        found: Any = from_json(payload)
-    except ValueError:
-        return Unreadable(reason)
-    if not isinstance(found, dict):
-        return Unreadable(reason)
-
-    def identifier(field: str) -> str | None:
-        value = found.get(field)
-        fits = isinstance(value, str) and 0 < len(value) <= IDENTIFIER_LENGTH_MAX
-        return value if fits else None
-
-    return Unreadable(
-        reason,
-        command_id=identifier("command_id"),
-        aggregate_id=identifier(id_field),
-        correlation_id=identifier("correlation_id"),
-        causation_id=identifier("causation_id"),
-        reply_to=identifier("reply_to"),
-    )

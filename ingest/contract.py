@@ -6,7 +6,7 @@ The schemas come from the classes that read and write it, so they cannot fall be
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any, TypeAlias
 
@@ -15,38 +15,23 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import core_schema, to_json
 
-from ingest.columns import column_of
-from ingest.command import Command
+from ingest.columns.column import TIME
+from ingest.columns.declared import column_of
+from ingest.command import COMMAND_BYTES_MAX, Command
 from ingest.domain import Domain, command_type
+from ingest.envelope import ENVELOPE, ENVELOPE_ABOUT, LOG_KEY, field_types
 from ingest.keys import REPLY_EXPIRES_S, partitions_key, reply_prefix
 from ingest.outcome import Outcome
-from ingest.replies import COMMAND_BYTES_MAX
-from ingest.schema import ENVELOPE, LOG_KEY, field_types
 
 Schema: TypeAlias = dict[str, Any]
+"""JSON Schema, or a document that holds some."""
 
 DIALECT = GenerateJsonSchema.schema_dialect
 
 _TIME: Schema = {"type": "string", "description": "UTC, to the microsecond, without an offset."}
 
-_ENVELOPE: dict[str, Schema] = {
-    "partition": {"type": "integer", "minimum": 0},
-    "position": {"type": "integer", "minimum": 0, "description": "0, 1, 2 … in the partition."},
-    "stream_id": {"type": "string", "description": "The command's, in its Redis Stream."},
-    "event_type": {"type": "string"},
-    "aggregate_id": {"type": "string"},
-    "version": {"type": "integer", "minimum": 1, "description": "The aggregate's, after it."},
-    "command_id": {"type": "string"},
-    "correlation_id": {"type": ["string", "null"]},
-    "causation_id": {"type": ["string", "null"]},
-    "recorded_at": {**_TIME, "description": f"When Redis had the command. {_TIME['description']}"},
-    "occurred_at": {
-        **_TIME,
-        "description": f"As its sender says, else recorded_at. {_TIME['description']}",
-    },
-    "schema_version": {"type": "integer", "minimum": 1, "description": "Of the event's fields."},
-}
-assert list(_ENVELOPE) == ENVELOPE.names
+_OPTIONAL = ("correlation_id", "causation_id")
+_FROM_ONE = ("version", "schema_version")
 
 
 def commands_schema(domain: Domain) -> Schema:
@@ -75,22 +60,10 @@ def asyncapi(domain: Domain) -> Schema:
     at = "#/components/schemas/"
     commands, command_parts = _commands(domain, at)
     events, event_parts = _events(domain, at)
-    messages = {
-        name: {
-            "title": name,
-            "contentType": "application/json",
-            "description": "The entry's one field, `command`, holds this as JSON.",
-            "correlationId": {"location": "$message.payload#/correlation_id"},
-            "payload": {"$ref": f"{at}{name}"},
-        }
-        for name in commands
-    }
-    messages["Outcome"] = {
-        "title": "Outcome",
-        "contentType": "application/json",
-        "description": "The entry's field `outcome` holds this as JSON.",
-        "payload": {"$ref": f"{at}Outcome"},
-    }
+    about = "The entry's one field, `command`, holds this as JSON."
+    correlated: Schema = {"correlationId": {"location": "$message.payload#/correlation_id"}}
+    messages = {name: _message(name, about, correlated, at) for name in commands}
+    outcome = _message("Outcome", "The entry's field `outcome` holds this as JSON.", {}, at)
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -101,31 +74,8 @@ def asyncapi(domain: Domain) -> Schema:
         },
         "defaultContentType": "application/json",
         "channels": {
-            "commands": {
-                "address": "{stream}:commands",
-                "title": "Commands, a Redis Stream for each partition",
-                "description": f"XADD one field, `command`. An aggregate belongs in the partition"
-                f" crc32({domain.id_field}) % N, with the unsigned CRC-32 of zlib and gzip, of the"
-                f" UTF-8 bytes; the key `{partitions_key(domain.name)}` holds N.",
-                "parameters": {
-                    "stream": {
-                        "description": f"`{{{domain.name}-P}}` for partition P, from 0; the braces"
-                        " are part of the key, a hash tag of Redis Cluster.",
-                        "default": f"{{{domain.name}-0}}",
-                        "examples": [f"{{{domain.name}-{p}}}" for p in range(2)],
-                    }
-                },
-                "messages": {name: _message(name) for name in commands},
-            },
-            "outcomes": {
-                "address": f"{reply_prefix(domain.name)}{{sender}}",
-                "title": "Outcomes, a Redis Stream for each sender who asks for them",
-                "description": f"Expires {REPLY_EXPIRES_S:,} s after the last outcome.",
-                "parameters": {
-                    "sender": {"description": "Chosen by the sender, who names it in `reply_to`."}
-                },
-                "messages": {"Outcome": _message("Outcome")},
-            },
+            "commands": _commands_channel(domain, messages),
+            "outcomes": _outcomes_channel(domain),
         },
         "operations": {
             "handleCommand": {
@@ -140,15 +90,50 @@ def asyncapi(domain: Domain) -> Schema:
             }
         },
         "components": {
-            "messages": messages,
-            "schemas": {
-                **command_parts,
-                **event_parts,
-                **commands,
-                **events,
-                "Outcome": _outcome(),
-            },
+            "messages": {**messages, "Outcome": outcome},
+            "schemas": command_parts | event_parts | commands | events | {"Outcome": _outcome()},
         },
+    }
+
+
+def _message(name: str, about: str, more: Schema, at: str) -> Schema:
+    return {
+        "title": name,
+        "contentType": "application/json",
+        "description": about,
+        **more,
+        "payload": {"$ref": f"{at}{name}"},
+    }
+
+
+def _commands_channel(domain: Domain, messages: Iterable[str]) -> Schema:
+    return {
+        "address": "{stream}:commands",
+        "title": "Commands, a Redis Stream for each partition",
+        "description": f"XADD one field, `command`. An aggregate belongs in the partition"
+        f" crc32({domain.id_field}) % N, with the unsigned CRC-32 of zlib and gzip, of the"
+        f" UTF-8 bytes; the key `{partitions_key(domain.name)}` holds N.",
+        "parameters": {
+            "stream": {
+                "description": f"`{{{domain.name}-P}}` for partition P, from 0; the braces"
+                " are part of the key, a hash tag of Redis Cluster.",
+                "default": f"{{{domain.name}-0}}",
+                "examples": [f"{{{domain.name}-{p}}}" for p in range(2)],
+            }
+        },
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+    }
+
+
+def _outcomes_channel(domain: Domain) -> Schema:
+    return {
+        "address": f"{reply_prefix(domain.name)}{{sender}}",
+        "title": "Outcomes, a Redis Stream for each sender who asks for them",
+        "description": f"Expires {REPLY_EXPIRES_S:,} s after the last outcome.",
+        "parameters": {
+            "sender": {"description": "Chosen by the sender, who names it in `reply_to`."}
+        },
+        "messages": {"Outcome": {"$ref": "#/components/messages/Outcome"}},
     }
 
 
@@ -158,10 +143,7 @@ CONTRACTS: Mapping[str, Callable[[Domain], Schema]] = {
     "events": events_schema,
     "outcomes": outcomes_schema,
 }
-
-
-def _message(name: str) -> Schema:
-    return {"$ref": f"#/components/messages/{name}"}
+"""What `foldlog schema` prints, by name."""
 
 
 def _either(title: str, about: str, kinds: dict[str, Schema], parts: dict[str, Schema]) -> Schema:
@@ -259,9 +241,8 @@ def _events(domain: Domain, at: str) -> tuple[dict[str, Schema], dict[str, Schem
     for (name, _), schema in found.items():
         ref = schema.get("$ref")
         own = defined.pop(ref.removeprefix(at)) if ref else schema
-        properties = {
-            **_ENVELOPE, "event_type": {"const": name}, **own.get("properties", {})
-        }  # fmt: skip
+        enveloped = {column.name: _enveloped(column) for column in ENVELOPE}
+        properties = enveloped | {"event_type": {"const": name}} | own.get("properties", {})
         events[_key(name)] = {
             "type": "object",
             "title": name,
@@ -280,6 +261,18 @@ def _events(domain: Domain, at: str) -> tuple[dict[str, Schema], dict[str, Schem
             ).decode(),
         } | ({"description": own["description"]} if "description" in own else {})
     return events, defined
+
+
+def _enveloped(column: pa.Field) -> Schema:
+    """A column of the envelope as events, unlike outcomes, have it."""
+    about = ENVELOPE_ABOUT[column.name]
+    if column.type == TIME:
+        return {**_TIME, "description": f"{about} {_TIME['description']}"}
+    if pa.types.is_integer(column.type):
+        found: Schema = {"type": "integer", "minimum": int(column.name in _FROM_ONE)}
+    else:
+        found = {"type": ["string", "null"] if column.name in _OPTIONAL else "string"}
+    return found | ({"description": about} if about else {})
 
 
 def _outcome() -> Schema:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Generic, TypeVar
 
 S = TypeVar("S")
@@ -31,9 +32,6 @@ class Decider(Generic[S, C, E]):
     decide: Callable[[S, C], Sequence[E]]
     evolve: Callable[[S, E], S]
 
-    def fold(self, events: Iterable[E], state: S | None = None) -> S:
-        """The state after `events`, from `state` or from the beginning."""
-        folded = self.initial if state is None else state
-        for event in events:
-            folded = self.evolve(folded, event)
-        return folded
+    def fold(self, events: Iterable[E]) -> S:
+        """The state after all the events of an aggregate."""
+        return reduce(self.evolve, events, self.initial)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
 from dataclasses import field as dataclass_field
@@ -19,8 +16,8 @@ from pydantic import Discriminator, TypeAdapter
 from ingest.code_digest import code_digest
 from ingest.command import Command
 from ingest.decider import Decider
-from ingest.errors import DomainInvalid, FoldlogError, one_line
-from ingest.schema import FOLDED_COLUMNS, OUTCOME_TYPES, arrow_type, columns_of, log_schema
+from ingest.envelope import FOLDED_COLUMNS, OUTCOME_TYPES, arrow_type, columns_of, log_schema
+from ingest.errors import DomainInvalid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +52,11 @@ class Domain:
     row: Callable[[Any], Any]
     """From a state to a dataclass: the folded read model's own columns."""
     row_type: type
-    read_models: Path | None = None
-    """The folder with the domain's .sql files; by default the shipped one of that name."""
+    read_models: Path | str | None = None
+    """The folder with the domain's .sql files, or the package that has them beside its code.
+    Without, the folded read model is the only one."""
     queries: str | None = None
-    """The module with the domain's typed queries; by default the shipped one, if there is one."""
+    """The module with the domain's typed queries."""
     upcasts: tuple[Upcast, ...] = ()
     """For each event type one from every version before its present one."""
     event_types: dict[type, str] = dataclass_field(init=False)
@@ -179,31 +177,3 @@ def command_type(command: type[Command]) -> str:
             f'{command.__name__} needs a field like type: Literal["{command.__name__}"]'
         )
     return str(get_args(annotation)[0])
-
-
-def load_domain(name: str) -> Domain:
-    """The domain at `module:attribute`, also from the current folder. Raises `DomainInvalid`."""
-    module_name, _, attribute = name.partition(":")
-    if not attribute or not all(part.isidentifier() for part in module_name.split(".")):
-        raise DomainInvalid(f"{name!r} names no domain; write it as module:attribute")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # last: a user's pipeline.py must not shadow ours
-    try:
-        module = importlib.import_module(module_name)
-    except FoldlogError:
-        raise
-    except Exception as error:  # anything that the user's module does when it is imported
-        raise DomainInvalid(f"cannot import the domain {name!r}: {_located(error)}") from None
-    domain = getattr(module, attribute, None)
-    if not isinstance(domain, Domain):
-        raise DomainInvalid(f"{module_name} has no Domain named {attribute!r}")
-    domain.__dict__["module"] = module_name
-    return domain
-
-
-def _located(error: Exception) -> str:
-    """An error that code of a user has raised: which, and where."""
-    if isinstance(error, ModuleNotFoundError | SyntaxError):
-        return one_line(error)
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {one_line(error)} ({last.filename}, line {last.lineno})"

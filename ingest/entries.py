@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 Entry: TypeAlias = tuple[bytes, bytes | None, Sequence[bytes]]
 """Stream id, the field `command` (None where the entry has none), all fields and values."""
+
+Standing: TypeAlias = Literal["committed", "duplicate", "new"]
+"""Of an entry: the log has it; it has only the same command from an earlier entry; it has neither.
+
+Both of the latter are read again, a duplicate so that its sender is told.
+"""
+
+Compare: TypeAlias = Callable[[Sequence[Entry]], Sequence[Standing]]
+"""Looks up entries in the log."""
 
 
 @dataclass(frozen=True, slots=True)

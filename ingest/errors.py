@@ -1,22 +1,22 @@
 """Every error that a user can meet. Each message is one line that says what to do.
 
 FoldlogError
-  + Rejected             a rule of the domain said no
-  + CommandInvalid       the producer was given something that cannot be sent
-    + CommandTooLarge    more bytes than a command may have
-  + OutcomeTimeout       no outcome came back, or was published, in time
-  + RedisUnreachable     Redis does not answer, or refuses the write
-  + DomainInvalid        the domain's declaration does not hold together
-  + DomainFailed         the domain's code failed on a command
-  + ReadModelInvalid     a read model's declaration cannot be kept live
-  + ReadModelFailed      a read model failed on an event
-  + LogMismatch          the log was made with other settings, other events, or newer code
-  + LogDamaged           a file of the log cannot be read, or is missing
-  + Superseded           another writer has taken over the partition
-  + NoRoom               a file cannot be written: the disk is full, or not ours
-  + DataInUse            another pipeline runs on this data directory
-  + NotAvailable         something that the command needs is not there
-  + NameTaken            a new domain cannot have that name
+  + Rejected
+  + CommandInvalid
+    + CommandTooLarge
+  + OutcomeTimeout
+  + RedisUnreachable
+  + DomainInvalid
+  + DomainFailed
+  + ReadModelInvalid
+  + ReadModelFailed
+  + LogMismatch
+  + LogDamaged
+  + Superseded
+  + NoRoom
+  + DataInUse
+  + NotAvailable
+  + NameTaken
 """
 
 from __future__ import annotations
@@ -40,26 +40,28 @@ class Rejected(FoldlogError):
 
 
 class CommandInvalid(FoldlogError):
-    pass
+    """The producer was given something that cannot be sent."""
 
 
 class CommandTooLarge(CommandInvalid):
-    pass
+    """More bytes than a command may have."""
 
 
 class OutcomeTimeout(FoldlogError):
-    pass
+    """No outcome came back, or was published, in time."""
 
 
 class RedisUnreachable(FoldlogError):
-    pass
+    """Redis does not answer, or refuses the write."""
 
 
 class DomainInvalid(FoldlogError):
-    pass
+    """The domain's declaration does not hold together."""
 
 
 class DomainFailed(FoldlogError):
+    """The domain's code failed on a command."""
+
     def __init__(self, message: str, stream_id: str | None = None) -> None:
         """`stream_id` is that of the command on which it failed, where it was one."""
         super().__init__(message)
@@ -67,36 +69,36 @@ class DomainFailed(FoldlogError):
 
 
 class ReadModelInvalid(FoldlogError):
-    pass
+    """A read model's declaration cannot be kept live."""
 
 
 class ReadModelFailed(FoldlogError):
-    pass
+    """A read model failed on an event."""
 
 
 class LogMismatch(FoldlogError):
-    pass
+    """The log was made with other settings, other events, or newer code."""
 
 
 class LogDamaged(FoldlogError):
-    pass
+    """A file of the log cannot be read, or is missing."""
 
 
 class Superseded(FoldlogError):
-    pass
+    """Another writer has taken over the partition."""
 
 
 class NoRoom(FoldlogError):
-    pass
+    """A file cannot be written: the disk is full, or not ours."""
 
 
 class DataInUse(FoldlogError):
-    pass
+    """Another pipeline runs on this data directory."""
 
 
 class NotAvailable(FoldlogError):
-    pass
+    """Something that the command needs is not there."""
 
 
 class NameTaken(FoldlogError):
-    pass
+    """A new domain cannot have that name."""

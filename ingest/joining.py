@@ -31,83 +31,18 @@ one from one stream to the other.
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import redis
-from redis.exceptions import ResponseError
 
 from ingest import crash
-from ingest.entries import Entry, entry_of
-from ingest.stream_id import SEQUENCE_MAX, as_numbers, next_id
-
-Words: TypeAlias = Sequence[Any]
-"""A command to Redis and its arguments."""
-
-Standing: TypeAlias = Literal["committed", "duplicate", "new"]
-"""Of an entry: the log has it; it has only the same command from an earlier entry; it has neither.
-
-Both of the latter are read again, a duplicate so that its sender is told.
-"""
-
-Compare: TypeAlias = Callable[[Sequence[Entry]], Sequence[Standing]]
-"""Looks up entries in the log."""
-
-ANSWER_S = 5.0
-"""A Redis that takes longer to answer is away."""
-
-PAGE = 1000
-"""Entries that are compared, removed or moved at a time."""
-
-
-_FULL = "equal or smaller"
-"""Redis' answer to an id that is not above the stream's last one."""
-
-_HOLDS = """
-local function holds(at)  -- whether the entry of that id has the fields that follow in ARGV
-  local entry, length = redis.call('XRANGE', KEYS[1], ARGV[at], ARGV[at])[1], tonumber(ARGV[at + 1])
-  if not entry or #entry[2] ~= length then return false end
-  for i = 1, length do
-    if entry[2][i] ~= ARGV[at + 1 + i] then return false end
-  end
-  return true
-end
-"""
-
-_TRIM = f"""{_HOLDS}
-local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
-if not first or first[1] ~= ARGV[1] then return 0 end
-local at = 3
-while at <= #ARGV do
-  if not holds(at) then return 0 end
-  at = at + 2 + ARGV[at + 1]
-end
-redis.call('XTRIM', KEYS[1], 'MINID', '=', ARGV[2])
-return 1
-"""
-
-_SIFT = f"""{_HOLDS}
-local at = 1
-while at <= #ARGV do
-  local moved, length = ARGV[at], tonumber(ARGV[at + 2])
-  if not holds(at + 1) then return 0 end
-  if moved ~= '' then  -- Lua passes on so many values; an entry of more is hardly a command
-    local upto = at + 2 + math.min(length, 6000)
-    redis.call('XADD', KEYS[2], moved, unpack(ARGV, at + 3, upto))
-  end
-  redis.call('XDEL', KEYS[1], ARGV[at + 1])
-  at = at + 3 + length
-end
-return 1
-"""
-
-
-class Changed(redis.RedisError):
-    """The stream is not the one that was read: it has to be joined anew."""
+from ingest.entries import Compare, entry_of
+from ingest.line import Line
+from ingest.repair import Repair
+from ingest.scripts import TRIM, acted, script
+from ingest.stream_id import as_numbers, next_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,74 +57,12 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
+    """What `join` has found, and left."""
+
     behind: bool
     """Whether there are entries in `behind`, to be read first."""
     mended: str | None
     """What was wrong, for people; None where nothing was."""
-
-
-class Line:
-    """A connection on which commands are sent at once, and their answers handed on as they come.
-
-    All methods raise what redis-py does while Redis is away.
-    """
-
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
-        self._expected: deque[tuple[int, float, Callable[[list[Any]], None]]] = deque()
-
-    def send(self, commands: Sequence[Words], then: Callable[[list[Any]], None]) -> None:
-        """`then` is called with the answers, by `receive`; an error is an answer."""
-        self.connection.send_packed_command(self.connection.pack_commands(commands))
-        self._expected.append((len(commands), time.monotonic(), then))
-
-    @property
-    def waits(self) -> bool:
-        """Whether Redis owes an answer."""
-        return bool(self._expected)
-
-    def receive(self, *, wait: bool = False) -> None:
-        """Hand on the answers that are there, or all. Raises what those raise that take them."""
-        while self._expected:
-            length, sent_at, then = self._expected[0]
-            if not wait and length and not self.connection.can_read():
-                if time.monotonic() > sent_at + ANSWER_S:
-                    raise redis.TimeoutError(f"no answer for {ANSWER_S:g} s")
-                return
-            answers = [self._answer() for _ in range(length)]
-            self._expected.popleft()
-            then(answers)
-
-    def _answer(self) -> Any:
-        try:
-            return self.connection.read_response(disable_decoding=True)
-        except ResponseError as error:
-            return error
-
-    def ask(self, *commands: Words, but: str | None = None) -> list[Any]:
-        """The answers, None for an error that says `but`. Raises the first other error."""
-        answers: list[Any] = []
-        self.send(commands, answers.extend)
-        self.receive(wait=True)
-        return checked(answers, but)
-
-
-def checked(answers: Sequence[Any], but: str | None = None) -> list[Any]:
-    """The answers, None for an error that says `but`. Raises the first other error."""
-    for answer in answers:
-        if isinstance(answer, ResponseError) and (but is None or but not in str(answer)):
-            raise answer
-    return [None if isinstance(answer, ResponseError) else answer for answer in answers]
-
-
-def _script(text: str, keys: Sequence[str], arguments: Sequence[Any]) -> Words:
-    return "EVAL", text, len(keys), *keys, *arguments
-
-
-def _acted(stream: str, answer: Any) -> None:
-    """Raises an error that a script answered, and `Changed` where it found something else."""
-    if checked([answer]) != [1]:
-        raise Changed(f"{stream} is not the one that was read")
 
 
 def join(line: Line, stream: str, behind: str, last_id: str, compare: Compare) -> Joined:
@@ -202,16 +75,16 @@ def join(line: Line, stream: str, behind: str, last_id: str, compare: Compare) -
     infos = line.ask(("XINFO", "STREAM", stream), ("XINFO", "STREAM", behind), but="no such key")
     ended, filled_to = map(_last_generated_id, infos)
     went_back = as_numbers(ended) < as_numbers(last_id)
-    mend = _Mend(line, stream, behind, compare, last_id, max(last_id, filled_to, key=as_numbers))
+    repair = Repair(line, stream, behind, compare, last_id, max(last_id, filled_to, key=as_numbers))
     if went_back:
-        mend.raise_ids()
-    mend.sift(behind, last_id)
+        repair.raise_ids()
+    repair.sift(behind, last_id)
     (left,) = line.ask(("XLEN", behind))
     if left:
-        mend.raise_ids()
-    mend.sift(stream, mend.ceiling if left else last_id)
+        repair.raise_ids()
+    repair.sift(stream, repair.ceiling if left else last_id)
     (left,) = line.ask(("XLEN", behind))
-    return Joined(left > 0, _told(stream, ended, last_id, went_back, mend.passed_over))
+    return Joined(left > 0, _told(stream, ended, last_id, went_back, repair.passed_over))
 
 
 def _told(stream: str, ended: str, last_id: str, went_back: bool, passed_over: int) -> str | None:
@@ -228,58 +101,6 @@ def _told(stream: str, ended: str, last_id: str, went_back: bool, passed_over: i
     return None
 
 
-class _Mend:
-    """One join's work on the entries below the log's last id."""
-
-    def __init__(
-        self, line: Line, stream: str, behind: str, compare: Compare, last_id: str, taken_to: str
-    ) -> None:
-        self._line = line
-        self._stream = stream
-        self._behind = behind
-        self._compare = compare
-        self._last = as_numbers(last_id)
-        milliseconds, sequence = as_numbers(next_id(taken_to))
-        self._free = (f"{milliseconds}-{n}" for n in count(sequence))
-        self.ceiling = f"{milliseconds}-{SEQUENCE_MAX}"
-        """Above all ids that moved entries are given; no server gives it out by itself."""
-        self._raised = False
-        self.passed_over = 0
-
-    def raise_ids(self) -> None:
-        """Let the stream's ids go on above the `ceiling`: what stands below it is then all."""
-        if self._raised:
-            return
-        raised = ("XADD", self._stream, self.ceiling, "raised", "")
-        lowered = ("XDEL", self._stream, self.ceiling)
-        crash.point("rejoin.to_raise")
-        *_, done = self._line.ask(("MULTI",), raised, lowered, ("EXEC",))
-        crash.point("rejoin.raised")
-        checked(done, but=_FULL)
-        self._raised = True
-
-    def sift(self, stream: str, until: str) -> None:
-        """Of a stream's entries up to an id, remove those that the log has and move the others."""
-        while True:
-            (found,) = self._line.ask(("XRANGE", stream, "-", until, "COUNT", PAGE))
-            if not found:
-                return
-            standing = self._compare([entry_of(*entry) for entry in found])
-            if stream == self._stream and {*standing} != {"committed"}:
-                until = self.ceiling  # the rest of its millisecond too, so as not to be overtaken
-                self.raise_ids()
-            arguments: list[Any] = []
-            for (stream_id, fields), of in zip(found, standing, strict=True):
-                moved_to = "" if of == "committed" else next(self._free)
-                arguments += (moved_to, stream_id, len(fields), *fields)
-                below = as_numbers(stream_id.decode()) <= self._last
-                self.passed_over += of == "new" and below
-            crash.point("rejoin.to_send")
-            answer = self._line.ask(_script(_SIFT, (stream, self._behind), arguments))
-            crash.point("rejoin.sent")
-            _acted(stream, *answer)
-
-
 def trim(line: Line, batches: Sequence[Read], then: Callable[[], None]) -> None:
     """Let go of batches of one stream, one after another in it, that the log has; then call `then`.
 
@@ -291,11 +112,11 @@ def trim(line: Line, batches: Sequence[Read], then: Callable[[], None]) -> None:
         arguments += (batch.last_id, len(batch.last_fields), *batch.last_fields)
 
     def trimmed(answers: list[Any]) -> None:
-        _acted(stream, *answers)
+        acted(stream, *answers)
         then()
 
     crash.point("trim.to_send")
-    line.send([_script(_TRIM, (stream,), arguments)], trimmed)
+    line.send([script(TRIM, (stream,), arguments)], trimmed)
     crash.point("trim.sent")
 
 

@@ -18,10 +18,12 @@ REPLY_EXPIRES_S = 3600
 
 
 def command_stream(domain: str, partition: int) -> str:
+    """Where producers put the commands of a partition."""
     return f"{{{domain}-{partition}}}:commands"
 
 
 def behind_stream(domain: str, partition: int) -> str:
+    """Where commands wait that Redis gave ids which the log has passed."""
     return f"{{{domain}-{partition}}}:behind"
 
 
@@ -31,12 +33,15 @@ def reply_prefix(domain: str) -> str:
 
 
 def partitions_key(domain: str) -> str:
+    """Where the number of partitions stands."""
     return f"{domain}:partitions"
 
 
 def repairs_key(domain: str) -> str:
+    """Where it stands what was mended, by partition."""
     return f"{domain}:repairs"
 
 
 def halted_key(domain: str) -> str:
+    """Where it stands why a partition is read no more."""
     return f"{domain}:halted"

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias
 
 Kind: TypeAlias = Literal["accepted", "rejected", "unreadable"]
+"""By the rules; or no rule was asked, since it was no command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,10 @@ class Outcome:
     duplicate: bool = False
 
     def to_json(self) -> bytes:
+        """As it stands in the field `outcome` of a reply."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def from_json(cls, payload: bytes) -> Outcome:
+        """From the field `outcome` of a reply, which the pipeline wrote."""
         return cls(**json.loads(payload))

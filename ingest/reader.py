@@ -11,22 +11,17 @@ from itertools import takewhile
 from typing import Any
 
 import redis
-from redis.exceptions import ResponseError, TimeoutError
+from redis.exceptions import TimeoutError
 
-from ingest import crash
-from ingest.client import is_mistake, unreachable
-from ingest.entries import Entry, entry_of
-from ingest.joining import ANSWER_S, Changed, Compare, Line, Read, join, trim
-from ingest.keys import (
-    REPLY_EXPIRES_S,
-    behind_stream,
-    command_stream,
-    halted_key,
-    partitions_key,
-    repairs_key,
-)
-from ingest.outage import LOST, RETRY_FIRST_S, Backoff
+from ingest.answers import Answers
+from ingest.diagnosis import unreachable
+from ingest.entries import Compare, Entry, entry_of
+from ingest.joining import Read, join, trim
+from ingest.keys import behind_stream, command_stream, halted_key, partitions_key, repairs_key
+from ingest.line import ANSWER_S, Line
+from ingest.outage import LOST, RETRY_FIRST_S, Backoff, is_mistake
 from ingest.outcome import Outcome
+from ingest.scripts import Changed
 from ingest.stream_id import as_numbers
 
 logger = logging.getLogger("foldlog")
@@ -36,10 +31,6 @@ BLOCK_MS = 1000
 
 READ_BYTES_TARGET = 8 * 1024 * 1024
 """A read asks for fewer entries when the last ones were large, so that memory stays bounded."""
-
-TOLD_EVERY_S = 60.0
-"""How often at most it is said that replies are lost."""
-
 
 _MISTAKES = ("WRONGTYPE", "ACL failure", "can't run this command")
 """What Redis says, also in a script, where trying again is of no use."""
@@ -96,9 +87,7 @@ class StreamReader:
         self._ask_at = 0.0
         self._count = min(batch_max, 256)
         self._backoff = Backoff(self._stream)
-        self._replies_under_way = 0
-        self._replies_lost = 0
-        self._tell_at = 0.0
+        self._answers = Answers(self._stream)
         self._closed = False
 
     def poll(self) -> list[Entry]:
@@ -217,21 +206,14 @@ class StreamReader:
         Call it when the log has the batch. Waits for nothing: the answers come with a later `poll`.
         """
         batch = self._handed_out.popleft()
-        self._replies_under_way += len(replies)
         if self._line is None:
-            self._lost(self._replies_under_way, "Redis is away")
+            self._answers.lost("Redis is away", len(replies))
         else:
             self._committed.append(batch)
-            self._send(replies)
+            self._exchange(lambda line: self._answers.send(line, replies))
             self._exchange(self._trim)
         if self._closed:
             self._finish()
-
-    def _told(self, answers: list[Any]) -> None:
-        errors = [a for a in answers[::2] if isinstance(a, ResponseError)]
-        self._replies_under_way -= len(answers) // 2 - len(errors)
-        if errors:
-            self._lost(len(errors), errors[0])
 
     def _trim(self, line: Line) -> None:
         """Let go of what is committed, as soon as that is done for what was before."""
@@ -255,22 +237,10 @@ class StreamReader:
             except redis.RedisError as error:
                 self._failed(error)
 
-    def _lost(self, replies: int, why: object) -> None:
-        """Say how many replies were not sent, and why; not with each batch."""
-        self._replies_under_way -= replies
-        self._replies_lost += replies
-        if self._replies_lost and time.monotonic() >= self._tell_at:
-            logger.warning(
-                "%s: %d replies were lost (%s); a sender that asks again is told",
-                self._stream, self._replies_lost, why,
-            )  # fmt: skip
-            self._replies_lost = 0
-            self._tell_at = time.monotonic() + TOLD_EVERY_S
-
     def _failed(self, error: redis.RedisError) -> None:
         """Join anew, after a pause. Raises `RedisUnreachable` where that would not help."""
         self._hang_up()
-        self._lost(self._replies_under_way, error)
+        self._answers.lost(error)
         if isinstance(error, Changed):
             logger.info("%s: joined anew: %s", self._stream, error)
             self._ask_at = time.monotonic() + RETRY_FIRST_S
@@ -284,18 +254,9 @@ class StreamReader:
 
         Reads no more.
         """
-        self._send(replies)
+        self._exchange(lambda line: self._answers.send(line, replies))
         self._exchange(lambda line: line.receive(wait=True))
         self.abandon()
-
-    def _send(self, replies: Sequence[tuple[str, Outcome]]) -> None:
-        commands: list[Sequence[Any]] = []
-        for reply_to, outcome in replies:
-            commands.append(("XADD", reply_to, "*", "outcome", outcome.to_json()))
-            commands.append(("EXPIRE", reply_to, REPLY_EXPIRES_S))
-        crash.point("respond.to_send")
-        self._exchange(lambda line: line.send(commands, self._told))
-        crash.point("respond.sent")
 
     def abandon(self) -> None:
         """Read no more, and leave what was handed out as it is in Redis."""

@@ -1,4 +1,4 @@
-"""From a command to an entry, and from outcomes to who waits for them: without input or output.
+"""Which commands still have no outcome, and who waits for it: without input or output.
 
 A partition is handled in order, so its outcomes say more than they tell. When a command is
 answered, everything sent before it is handled too: what of that has no outcome, has lost it (with a
@@ -12,80 +12,20 @@ from __future__ import annotations
 import itertools
 import math
 import time
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pydantic_core import PydanticSerializationError, to_json
-
-from ingest.command import IDENTIFIER_LENGTH_MAX, Command, partition_of
-from ingest.domain import Domain
-from ingest.errors import (
-    CommandInvalid,
-    CommandTooLarge,
-    OutcomeTimeout,
-    Rejected,
-    one_line,
-)
-from ingest.keys import command_stream, reply_prefix
 from ingest.outcome import Outcome
+from ingest.wire import CommandLike, Sent, Wire
 
-CommandLike: TypeAlias = Command | Mapping[str, Any]
 Ticket = TypeVar("Ticket")
-
-COMMAND_BYTES_MAX = 65_536
-"""As the pipeline's default setting `payload_bytes_max`."""
+"""Stands for somebody who waits."""
 
 SEND_AGAIN_AFTER_S = 2.0
 """How long a partition may be silent before its oldest command is sent again; then doubled."""
 
 SEND_AGAIN_MAX_S = 60.0
-
-Sent: TypeAlias = tuple[str, bytes]
-"""A stream's key and the payload for it."""
-
-
-class Wire:
-    """From a command to a stream's key and a payload."""
-
-    def __init__(self, domain: Domain, partitions: int) -> None:
-        self._id_field = domain.id_field
-        self._reply_prefix = reply_prefix(domain.name)
-        self.streams = [command_stream(domain.name, p) for p in range(partitions)]
-
-    def encode(self, command: CommandLike, reply_to: str | None = None) -> tuple[str, Sent]:
-        """The command's id, and what goes where. Raises `CommandInvalid`, `CommandTooLarge`."""
-        fields: dict[str, Any]
-        if isinstance(command, Command):
-            fields = command.model_dump(mode="json", exclude_none=True)
-        else:
-            fields = {**command}
-            if "command_id" not in fields:
-                fields["command_id"] = str(uuid.uuid4())
-        if reply_to is not None:
-            fields["reply_to"] = reply_to
-        aggregate_id = fields.get(self._id_field)
-        if not isinstance(aggregate_id, str):
-            raise CommandInvalid(f"a command needs the field {self._id_field}, a string")
-        command_id = fields.get("command_id")
-        if not isinstance(command_id, str) or not 0 < len(command_id) <= IDENTIFIER_LENGTH_MAX:
-            raise CommandInvalid(
-                f"a command_id is a string of 1 to {IDENTIFIER_LENGTH_MAX} characters;"
-                " leave it out for a random one"
-            )
-        try:
-            payload = to_json(fields)
-        except PydanticSerializationError as error:
-            raise CommandInvalid(f"the command cannot be JSON: {one_line(error)}") from None
-        if len(payload) > COMMAND_BYTES_MAX:
-            raise CommandTooLarge(
-                f"the command has {len(payload)} bytes; the limit is {COMMAND_BYTES_MAX}"
-            )
-        return command_id, (self.streams[partition_of(aggregate_id, len(self.streams))], payload)
-
-    def reply_key(self) -> str:
-        return self._reply_prefix + uuid.uuid4().hex
 
 
 @dataclass(eq=False, slots=True)
@@ -123,10 +63,11 @@ class _Partition(Generic[Ticket]):
 class Replies(Generic[Ticket]):
     """One stream of replies: which commands it still owes an outcome, and to whom.
 
-    A ticket stands for somebody who waits. Call `written` with what was put into Redis.
+    Call `written` with what was put into Redis.
     """
 
     def __init__(self, wire: Wire) -> None:
+        self._wire = wire
         self.key = wire.reply_key()
         self.seen = b"0-0"
         """The stream id of the last reply that was read."""
@@ -150,7 +91,19 @@ class Replies(Generic[Ticket]):
         found.tickets.append(ticket)
         return found
 
+    def ask_all(
+        self, commands: Iterable[CommandLike], ticket: Ticket
+    ) -> tuple[list[Asked[Ticket]], list[Sent]]:
+        """Expect the outcomes of commands, and what to put into Redis for them, in order.
+
+        Raises `CommandInvalid` or `CommandTooLarge`, and expects nothing then.
+        """
+        encoded = [self._wire.encode(command, self.key) for command in commands]
+        asked = [self.ask(command_id, sent, ticket) for command_id, sent in encoded]
+        return asked, [sent for _, sent in encoded]
+
     def written(self, asked: list[Asked[Ticket]]) -> None:
+        """All of these are in Redis now."""
         now = next(self._clock)
         for command in asked:
             command.written = now
@@ -170,10 +123,14 @@ class Replies(Generic[Ticket]):
         commands = [c for p in self._partitions.values() for c in p.asked.values()]
         return [ticket for command in commands for ticket in command.tickets]
 
-    def wait_s(self) -> float:
-        """How long to wait for a reply before something is `due_again`."""
+    def block_ms(self, left_s: float = math.inf) -> int:
+        """How long to wait for a reply: until something is `due_again`, `left_s` seconds at most.
+
+        In milliseconds, and never 0, which to Redis means for ever.
+        """
         at = min(p.again_at for p in self._partitions.values() if p.asked) if len(self) else 0
-        return max(0.0, min(SEND_AGAIN_AFTER_S, at - time.monotonic()))
+        due_s = max(0.0, min(SEND_AGAIN_AFTER_S, at - time.monotonic()))
+        return max(1, int(1000 * min(left_s, due_s)))
 
     def due_again(self) -> list[Asked[Ticket]]:
         """What is to be sent once more, now."""
@@ -214,17 +171,3 @@ class Replies(Generic[Ticket]):
         self._lost.pop(found, None)
         partition.heard()
         return found.tickets
-
-
-def accepted(outcome: Outcome) -> Outcome:
-    """Raises `Rejected` where it is something else."""
-    if outcome.outcome != "accepted":
-        raise Rejected(outcome.reason or outcome.outcome)
-    return outcome
-
-
-def out_of_time(commands: int, timeout: float) -> OutcomeTimeout:
-    return OutcomeTimeout(
-        f"no outcome for {commands} command(s) within {timeout:g} s;"
-        " is the pipeline running? They are sent, and will be handled"
-    )

@@ -7,31 +7,23 @@ directory, and acknowledges a write when it is on the disk (`appendfsync always`
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
 import importlib.util
 import os
 import re
-import signal
-import stat
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 import redis
 
+from ingest.child import with_parent
 from ingest.errors import NotAvailable
 from ingest.server_data import claim, program_at
+from ingest.server_socket import embedded_url, socket_path
 
 VARIABLE = "FOLDLOG_REDIS_SERVER"
 """Names another server program in the environment, as the setting `redis_server` does."""
-
-SOCKET_PATH_MAX = 100
-"""Bytes; the kernel's limit for a Unix socket's path is 104 to 108."""
 
 START_TIMEOUT_S = 30
 """Loading a large AOF takes a while."""
@@ -58,29 +50,6 @@ def find_server(program: Path | None = None) -> Path:
     )
 
 
-def socket_path(data: Path) -> Path:
-    """Where the embedded server of a data directory listens.
-
-    Raises `NotAvailable` where somebody else could listen there.
-    """
-    path = data.resolve() / "redis" / "redis.sock"
-    if len(os.fsencode(path)) <= SOCKET_PATH_MAX:
-        return path
-    folder = Path(tempfile.gettempdir()) / f"foldlog-{os.getuid()}"
-    if folder.exists() or folder.is_symlink():
-        found = folder.lstat()
-        if found.st_uid != os.getuid() or found.st_mode != stat.S_IFDIR | 0o700:
-            raise NotAvailable(
-                f"{folder} is no folder for this user alone; remove it, or shorten --data"
-            )
-    return folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.sock"
-
-
-def embedded_url(data: Path | str) -> str:
-    """The URL of the Redis that a pipeline on this data directory runs."""
-    return f"unix://{quote(os.fsencode(socket_path(Path(data))))}"
-
-
 class EmbeddedServer:
     """A server for one data directory. `keep_running` starts it, again if it died."""
 
@@ -97,6 +66,7 @@ class EmbeddedServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def keep_running(self) -> None:
+        """Start the server if it does not run. Raises `NotAvailable` where it does not start."""
         if self._process is None or self._process.poll() is not None:
             self._start()
 
@@ -121,10 +91,9 @@ class EmbeddedServer:
         }
         # Its own session: Ctrl-C goes to the pipeline, which still needs Redis to finish its batch.
         self._process = subprocess.Popen(
-            [str(server), *(word for pair in arguments.items() for word in pair)],
+            with_parent([str(server), *(word for pair in arguments.items() for word in pair)]),
             stdout=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=die_with_parent,
             pass_fds=self._pass_fds,
         )
         if not _is_ready(self._process, self.url):
@@ -140,6 +109,7 @@ class EmbeddedServer:
             self._process.wait()
 
     def stop(self) -> None:
+        """End it, with all that it was given on the disk; by force after `START_TIMEOUT_S`."""
         if self._process is not None:
             self._process.terminate()
             try:
@@ -148,16 +118,6 @@ class EmbeddedServer:
                 self._process.kill()
                 self._process.wait()
         self._socket.unlink(missing_ok=True)
-
-
-def die_with_parent() -> None:
-    """In a child, before exec: end when the parent is gone, however it went (Linux only).
-
-    To Linux the parent is the thread that started the child.
-    """
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def _is_ready(server: subprocess.Popen[bytes], url: str) -> bool:

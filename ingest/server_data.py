@@ -42,6 +42,7 @@ class Program:
 
     @property
     def numbers(self) -> tuple[int, ...]:
+        """The version, to compare."""
         return tuple(map(int, self.version.split(".")))
 
 

@@ -84,4 +84,5 @@ class CommandSource(DynamicSource[Batch]):
         self._stop = stop
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _CommandPart:
+        """What Bytewax calls once in each worker."""
         return _CommandPart(self._open_share(worker_index, worker_count), self._stop)

@@ -23,14 +23,18 @@ class Spec:
     history: tuple[Any, ...] = ()
 
     def given(self, *events: Any) -> Spec:
+        """The aggregate has these events behind it, and no others."""
         return Spec(self.decider, events)
 
     def when(self, command: Any) -> Decision:
+        """A command comes; what it has to do is said next."""
         return Decision(self, command)
 
 
 @dataclass(frozen=True)
 class Decision:
+    """A command to a decider with a history, not decided yet."""
+
     spec: Spec
     command: Any
 

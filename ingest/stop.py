@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 X = TypeVar("X")
-
-
 Y = TypeVar("Y")
 
 
@@ -26,6 +24,7 @@ class Stop:
     """Let failures travel through the engine all the same: where it was started by hand."""
 
     def failed(self, error: BaseException) -> None:
+        """Note the first error. Raises it where failures travel through the engine."""
         self.error = self.error or error
         if self.raises:
             raise error

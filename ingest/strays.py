@@ -20,9 +20,11 @@ import redis
 from pydantic_core import from_json
 
 from ingest import crash
-from ingest.client import is_mistake, open_client, unreachable
+from ingest.client import open_client
 from ingest.command import partition_of
+from ingest.diagnosis import unreachable
 from ingest.keys import command_stream, partitions_key
+from ingest.outage import is_mistake
 
 logger = logging.getLogger("foldlog")
 
@@ -42,6 +44,7 @@ MOVED_AT_ONCE = 100
 
 
 def warning(stream: str, commands: int) -> str:
+    """One line for people, with what to do."""
     return (
         f"{commands:,} command(s) wait in {stream}, which no partition reads: their sender computes"
         " the partition wrongly (CRC-32 is unsigned); move them with `foldlog resubmit --stray`"
@@ -49,6 +52,7 @@ def warning(stream: str, commands: int) -> str:
 
 
 def strays_key(domain: str) -> str:
+    """Where it stands what was found last."""
     return f"{domain}:strays"
 
 

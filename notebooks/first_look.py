@@ -22,7 +22,7 @@ def _():
 
     import marimo as mo
 
-    from ingest.errors import NotAvailable
+    from ingest import NotAvailable
     from pipeline.settings import Settings
     from projections import connect
 

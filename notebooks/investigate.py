@@ -21,7 +21,7 @@ def _():
 
     import marimo as mo
 
-    from ingest.errors import FoldlogError, NotAvailable
+    from ingest import FoldlogError, NotAvailable
     from pipeline.operate.as_of import as_of
     from pipeline.operate.history import history
     from pipeline.settings import Settings

@@ -19,8 +19,8 @@ def _():
     import altair as alt
     import marimo as mo
 
-    from ingest.errors import NotAvailable
-    from pipeline.extras.demo import transactions
+    from ingest import NotAvailable
+    from pipeline.extras.baskets import transactions
     from pipeline.settings import Settings
     from projections import connect
 

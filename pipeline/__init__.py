@@ -1,9 +1,10 @@
 """From a batch of commands to the log, and from the log to the read models, and the tools around.
 
-    settings  lock  messages
+    lock  paths  settings  messages
     log       the event log, the only truth
     decide    commands into rows
     replay    rows into events and states
+    deployment  a domain on a data directory
     engine    a dataflow as a program
     work      commands ──▶ decide ──▶ commit ──▶ replies
     read      log ──▶ fold ──▶ flush ──▶ publish

@@ -13,6 +13,7 @@ from collections import deque
 from datetime import UTC, datetime
 
 from ingest.errors import one_line
+from pipeline.paths import Paths
 from pipeline.settings import Settings
 
 KEPT = 100
@@ -57,16 +58,16 @@ def set_up(settings: Settings) -> None:
     logging.basicConfig(handlers=[said, kept], level=logging.INFO)
 
 
-def shorten(settings: Settings) -> None:
+def shorten(paths: Paths) -> None:
     """Let go of old errors; only where no other process writes."""
-    if settings.errors.exists():
-        settings.errors.write_text("".join(_lines(settings, KEPT)))
+    if paths.errors.exists():
+        paths.errors.write_text("".join(_lines(paths, KEPT)))
 
 
-def last_errors(settings: Settings) -> list[dict[str, str]]:
+def last_errors(paths: Paths) -> list[dict[str, str]]:
     """The last warnings and errors, oldest first: `time`, `level`, `process`, `message`."""
     found = []
-    for line in _lines(settings, SHOWN):
+    for line in _lines(paths, SHOWN):
         try:
             found.append(json.loads(line))
         except ValueError:  # a line that a full disk has cut short
@@ -74,9 +75,9 @@ def last_errors(settings: Settings) -> list[dict[str, str]]:
     return found
 
 
-def _lines(settings: Settings, count: int) -> deque[str]:
+def _lines(paths: Paths, count: int) -> deque[str]:
     try:
-        with open(settings.errors) as lines:
+        with open(paths.errors) as lines:
             return deque(lines, count)
     except OSError:
         return deque()

@@ -13,12 +13,15 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ingest import rights
-from ingest.domain import Domain, load_domain
-from ingest.server import embedded_url
+from ingest.command import COMMAND_BYTES_MAX
+from ingest.domain import Domain
+from ingest.loading import load_domain
+from ingest.server_socket import embedded_url
 from pipeline.lock import alone
+from pipeline.paths import Paths
 
 
-class Settings(BaseSettings):
+class Settings(Paths, BaseSettings):
     """`FOLDLOG_DATA=/srv/foldlog` in the environment sets `data`, and so on."""
 
     model_config = SettingsConfigDict(env_prefix="FOLDLOG_", env_file=".env", extra="ignore")
@@ -32,43 +35,46 @@ class Settings(BaseSettings):
     domain: str = "ingest.cart:cart"
     """The domain, as module:attribute."""
     partitions: int | None = Field(None, ge=1, le=1024)
-    """Fixed when the log is made; 4 then, where nothing is said, and what the log has later."""
+    """Partitions of a new log, 4 by default; fixed from then on. For an existing log it may be left
+    out, and another number is an error."""
     workers: int = Field(1, ge=1, le=64)
-    """Processes of the write side; each owns some partitions, so no more than there are those."""
+    """Processes of the write side. Each owns some partitions, so there are at most as many."""
     batch_max: int = Field(8192, ge=1, le=1_000_000)
     """Commands in one commit. Larger batches cost less a command and hold more memory."""
     linger_ms: float = Field(2, ge=0, le=10_000)
     """Wait this long after a batch that was not full: fewer, larger files for a little latency."""
-    payload_bytes_max: int = Field(65_536, ge=1)
+    payload_bytes_max: int = Field(COMMAND_BYTES_MAX, ge=1)
     """A longer command is unreadable."""
     dedupe_window_s: float = Field(86_400, ge=0)
     """How long a command id is remembered, by the times in the log: a day."""
     dedupe_rows_max: int = Field(6_000_000, ge=0)
-    """Nor further back than so many rows of the log, of all partitions together. It bounds memory:
-    up to 90 bytes for each row within the window, 0.3 GB in all with this default."""
+    """Limit of the log's rows, over all partitions, whose command ids are remembered. It bounds
+    memory: up to 90 bytes for each row within the window, 0.3 GB in all with this default."""
     publish_interval_ms: float = Field(500, ge=0)
-    """From one publish to the next, at the least; longer when publishing takes long."""
+    """The least time from one publish to the next; it is longer when publishing takes long."""
     snapshot_rows: int = Field(250_000, ge=1)
     """Rows of a partition's log from one snapshot of its aggregates to the next."""
     aggregates_in_memory: int = Field(150_000, ge=0)
-    """Of all partitions together; at most twice as many for as long as a snapshot is written."""
+    """Limit over all partitions. While a snapshot is written, memory may hold twice as many."""
     compact_interval_s: float = Field(10, ge=0)
     """How often small files of the log are compacted; 0 for never."""
     compact_grace_s: float = Field(30, ge=0)
-    """How long files that were compacted stay in the log, for who has listed them just before."""
+    """How long compacted files stay in the log, for readers that have just listed them."""
     compact_kept_s: float = Field(86_400, ge=0)
-    """How long they stay in `kept/`, for readers that have an older published file open."""
+    """How long compacted files stay in `kept/`, for readers with an older published file open."""
     compact_kept_bytes: int = Field(4 * 1024**3, ge=0)
-    """Disk for those, and never more than is left free on it; the oldest go first."""
+    """Limit of the disk that `kept/` takes, which is never more than what is free; the oldest
+    files go first."""
     export_interval_s: float = Field(600, ge=0)
     """How often read models are written as Parquet files, and once when stopping; 0 for never."""
     flush_rows_max: int = Field(500_000, ge=1)
-    """Log rows that wait in memory for the read models; more are read from the log's files."""
+    """Log rows that wait in memory for the read models. What is beyond is read from files."""
     behind_rows_max: int = Field(0, ge=0)
     """The write side waits while readers miss more rows of the log than this; 0 for never."""
 
     group: str | None = None
-    """A group that may read the log, the published file and the exports; else only the owner."""
+    """A Unix group that may read the log, the published file and the exports. Without it only the
+    owner may."""
     metrics_port: int = Field(0, ge=0, le=65_535)
     """Prometheus metrics: `read` serves on this port, worker `i` on it plus 1 plus `i`; 0: none."""
     metrics_host: str = "127.0.0.1"
@@ -77,48 +83,12 @@ class Settings(BaseSettings):
     """How `foldlog up` writes its log, on standard error: one line a happening."""
 
     @property
-    def errors(self) -> Path:
-        """The last warnings and errors of the pipeline: a cache."""
-        return self.data / "errors.jsonl"
-
-    @property
-    def lock(self) -> Path:
-        """Held while `foldlog up` runs; names the programs that it keeps running."""
-        return self.data / "lock"
-
-    @property
-    def programs(self) -> Path:
-        """A file for each program that runs, which it holds a lock on."""
-        return self.data / "programs"
-
-    @property
-    def events(self) -> Path:
-        return self.data / "events"
-
-    @property
-    def published(self) -> Path:
-        return self.data / "read_models.duckdb"
-
-    @property
-    def kept(self) -> Path:
-        """The log's files as published files name them: a cache; see `projections.kept`."""
-        return self.data / "kept"
-
-    @property
-    def exported(self) -> Path:
-        return self.data / "parquet"
-
-    @property
-    def rebuilt(self) -> Path:
-        """Where rebuilt read models wait for the pipeline to take them over."""
-        return self.data / "rebuilt.duckdb"
-
-    @property
     def reachable_redis(self) -> str:
         """The Redis given, or else the one that a pipeline on this data directory runs."""
         return self.redis_url or embedded_url(self.data)
 
     def load_domain(self) -> Domain:
+        """Import the domain. Raises `DomainInvalid`."""
         return load_domain(self.domain)
 
     def protect(self) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from ingest.errors import ReadModelInvalid
 from projections.functions import is_aggregate, is_constant
 from projections.model import RELATIONS, Select
-from projections.syntax import Node, Syntax, everything, invalid, name_of
+from projections.refusal import invalid
+from projections.syntax import Node, Syntax, everything, name_of
 
 INSTEAD = (
     "write that in a .sql file that reads from a read model instead of events (it may be any SQL),"

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ingest.outcome import Outcome
-from projections.connection import LOOK_S, Config, ReadModels, connect, not_published
+from projections.connection import LOOK_S, ReadModels, connect, not_published
 from projections.query import Query, R, ask
+from projections.session import Config
 
 
 class AsyncReadModels:

@@ -2,97 +2,22 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import shutil
-import tempfile
 import threading
 import time
-from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias
-from uuid import uuid4
+from typing import Any
 
 import duckdb
 
 from ingest.errors import NotAvailable, OutcomeTimeout
 from ingest.outcome import Outcome
 from projections import sandbox as sandboxed
-from projections.held import Held
-from projections.relations import KEPT_VARIABLE, path_in_kept
-from projections.session import session
-from projections.sql import named, quoted
+from projections.published import Published, stamp
+from projections.session import Config
+from projections.sql import named
 
 LOOK_S = 0.02
 """How often a file is looked at that somebody waits for."""
-
-Config: TypeAlias = Mapping[str, Any]
-"""DuckDB's settings, as `duckdb.connect` takes them."""
-
-
-class _Published:
-    """One published file, in a DuckDB of its own.
-
-    Not `duckdb.connect(path)`: within a process DuckDB opens one name once, and would go on showing
-    the file that has been replaced.
-    """
-
-    def __init__(self, path: Path, sandbox: bool, config: Config | None) -> None:
-        self.looked_at = time.monotonic()
-        """No file that was published before this is newer."""
-        self.seen = _seen(path)
-        self.idle: list[duckdb.DuckDBPyConnection] = []
-        self.db = in_memory(config)
-        self.db.execute(f"ATTACH {quoted(str(path))} AS read_models (READ_ONLY)")
-        self._begin = ["USE read_models"]
-        self.db.execute("USE read_models")
-        held = Held(self.db)
-        try:
-            identity, folder = held.origin() or ("", "")
-        except duckdb.CatalogException:
-            raise NotAvailable(
-                f"{path} was published by an older Foldlog; start `foldlog up` once"
-            ) from None
-        self.positions = held.positions()
-        here = _kept_beside(path, identity) or folder
-        if here != folder:  # the data was copied, moved or mounted
-            self._begin.append(f"SET VARIABLE {KEPT_VARIABLE} = {quoted(here)}")
-            self.db.execute(self._begin[-1])
-        if sandbox:
-            files = (path_in_kept(identity, *file) for file in held.files())
-            sandboxed.shut_in(self.db, (os.path.join(here, file) for file in files))
-
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """Another connection to the same: a DuckDB connection has one result, for one thread."""
-        cursor = self.db.cursor()
-        for statement in self._begin:
-            cursor.execute(statement)
-        return cursor
-
-
-def _seen(path: Path) -> tuple[int, int]:
-    """What tells one published file from the next."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        raise NotAvailable(
-            f"there is no {path} yet; start `foldlog up`, or name another with --data"
-        ) from None
-    return found.st_ino, found.st_mtime_ns
-
-
-def _kept_beside(path: Path, identity: str) -> str | None:
-    """The log's files in the same data directory, if they are to be seen."""
-    folder = os.path.join(os.path.dirname(os.path.abspath(path)), "kept")
-    if not os.access(folder, os.X_OK):
-        return None
-    if not os.path.isdir(os.path.join(folder, identity)):
-        raise NotAvailable(
-            f"{path} was made from another log than the files in {folder};"
-            " `foldlog up` makes a new one at its start"
-        )
-    return folder
 
 
 class ReadModels:
@@ -109,10 +34,10 @@ class ReadModels:
         self._sandbox = sandbox
         self._config = config
         self._opening = threading.Lock()
-        self._published: _Published | None = None
+        self._published: Published | None = None
         self._now()
 
-    def _now(self) -> _Published:
+    def _now(self) -> Published:
         """What is published now, or later; one thread opens it for all who wait."""
         now = time.monotonic()
         if (published := self._published) is not None and not self.moved_on:
@@ -120,14 +45,14 @@ class ReadModels:
         with self._opening:
             published = self._published
             if published is None or (published.looked_at < now and self.moved_on):
-                published = _Published(self._path, self._sandbox, self._config)
+                published = Published(self._path, self._sandbox, self._config)
                 self._published = published
             return published
 
     @property
     def moved_on(self) -> bool:
         """Whether the next call has a newer file to open. Costs one look at the file's times."""
-        return self._published is None or self._published.seen != _seen(self._path)
+        return self._published is None or self._published.seen != stamp(self._path)
 
     @property
     def newest(self) -> duckdb.DuckDBPyConnection:
@@ -193,6 +118,7 @@ class ReadModels:
             time.sleep(LOOK_S)
 
     def close(self) -> None:
+        """Close DuckDB's connection, and with it every answer that was not fetched."""
         if self._published is not None:
             self._published.db.close()
 
@@ -204,6 +130,7 @@ class ReadModels:
 
 
 def not_published(outcome: Outcome, timeout: float) -> OutcomeTimeout:
+    """The error after `timeout` s of waiting."""
     return OutcomeTimeout(
         f"the outcome of {outcome.command_id} was not published within {timeout} s;"
         " see `foldlog status`"
@@ -211,29 +138,9 @@ def not_published(outcome: Outcome, timeout: float) -> OutcomeTimeout:
 
 
 def rows_of(answer: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """All rows of an answer, a dict of column → value each."""
     names = [column[0] for column in answer.description or []]
     return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
-
-
-@cache
-def _spill_folder() -> str | None:
-    """Where the databases of this process put what does not fit into memory, if there is a place.
-
-    DuckDB's own default is a folder in the current one, which may be anybody's.
-    """
-    try:
-        folder = tempfile.mkdtemp(prefix="foldlog-")
-    except OSError:
-        return None
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-def in_memory(config: Config | None = None) -> duckdb.DuckDBPyConnection:
-    """A new database in memory, which spills into a folder of its own."""
-    spill = _spill_folder()
-    place = f"{spill}/{uuid4().hex}" if spill else ""
-    return session(config={"temp_directory": place, **(config or {})})
 
 
 def connect(

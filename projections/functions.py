@@ -16,6 +16,7 @@ OF_THE_SESSION = {"age/1", "current_setting", "getvariable", "in_search_path", "
 
 
 def is_aggregate(node: Node) -> bool:
+    """Whether an expression calls an aggregate of this DuckDB."""
     return node["class"] == "FUNCTION" and node["function_name"].lower() in _catalogue()[0]
 
 

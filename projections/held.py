@@ -34,6 +34,14 @@ class Held:
         """The names of the tables that are built, each with the digest of its declaration."""
         return {*self._db.execute(f"FROM {self._live}.models").fetchall()}
 
+    def proofs(self) -> set[str]:
+        """Of the trials that need not be made again; see `projections.declarations`."""
+        try:
+            found = self._db.execute(f"SELECT proof FROM {self._live}.trials").fetchall()
+        except duckdb.CatalogException:  # a new file, or one of before these were noted
+            return set()
+        return {proof for (proof,) in found}
+
     def files(self) -> set[tuple[int, str]]:
         """Partition and name of each file of the log that `events` and its like read."""
         found = self._db.execute(f"SELECT partition, name FROM {self._live}.files")

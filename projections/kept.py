@@ -5,7 +5,7 @@
 The relations of a published file name the log's files. Compaction removes those from the log when
 others cover them, but an older published file that somebody has open still names them. So each is
 linked here before it is published, which takes no room while the log has it too, and goes from here
-a day after it has gone from the log; see `pipeline.compaction.trim`.
+a day after it has gone from the log; see `pipeline.read.compaction`.
 
 A folder whose log was replaced by another has no such names: a reader gets an error, never the rows
 of the other one. Where the folder was moved, DuckDB's variable `foldlog_kept` says where it is now.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,38 +24,23 @@ from projections.relations import LogFile, LogFiles, path_in_kept
 
 @dataclass(frozen=True, slots=True)
 class KeptFile:
+    """A `LogFile` by the name that stays."""
+
     first: int
     last: int | None
     path: Path
 
 
 class Kept:
-    """The same log with those names, made as they are asked for."""
+    """The log's files by those names, which are made as they are asked for."""
 
     def __init__(self, log: LogFiles, folder: Path) -> None:
         self._log = log
         self.folder = folder
         self._linked: dict[int, dict[str, KeptFile]] = {}
 
-    @property
-    def partitions(self) -> int:
-        return self._log.partitions
-
-    @property
-    def identity(self) -> str:
-        return self._log.identity
-
-    def next_position(self, partition: int) -> int:
-        return self._log.next_position(partition)
-
-    def stream_id(self, partition: int, position: int) -> str | None:
-        return self._log.stream_id(partition, position)
-
-    def reading(self) -> AbstractContextManager[None]:
-        return self._log.reading()
-
     def files(self, partition: int, first: int = 0) -> Sequence[LogFile]:
-        """Raises `OSError` where no links can be made."""
+        """As `LogFiles.files`. Raises `OSError` where no links can be made."""
         self._make(self.folder / self._log.identity)
         linked = self._linked.get(partition, {})
         while True:

@@ -16,7 +16,8 @@ import duckdb
 from ingest.errors import ReadModelInvalid
 from projections.allowed import INSTEAD
 from projections.model import Select
-from projections.syntax import Node, Syntax, arguments, column, invalid, same
+from projections.refusal import invalid
+from projections.syntax import Node, Syntax, arguments, column, same
 
 EITHER = "CASE WHEN {t} IS NULL THEN {s} WHEN {s} IS NULL THEN {t} ELSE %s END"
 
@@ -94,6 +95,7 @@ class Components:
 
     @property
     def kept(self) -> list[Component]:
+        """The components so far, as the columns of the hidden table, `c0`, `c1` …"""
         return list(self._kept.values())
 
     def of(self, call: Node) -> Node:

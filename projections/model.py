@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from importlib import resources
 from pathlib import Path
 from typing import TypeAlias
 
 import pyarrow as pa
-import sqlglot
-from sqlglot import exp
 
 from ingest.domain import Domain
+from ingest.envelope import columns_of
 from ingest.errors import ReadModelInvalid
-from ingest.schema import columns_of
+from projections.session import session
+from projections.sql import named
+from projections.syntax import relations_in
 
 RELATIONS = ("events", "rejections", "outcomes")
 """What a SELECT that is kept live reads from; see `projections.relations`."""
@@ -32,11 +34,18 @@ class Folded:
     """The digest of the code that makes the rows; see `ingest.code_digest`."""
 
     @property
+    def table(self) -> str:
+        """Its hidden table, as SQL names it."""
+        return hidden_table(self.name)
+
+    @property
     def description(self) -> str:
+        """What a row is, for readers."""
         return f"The state of each aggregate: one row a {self.key}."
 
     @property
     def digest(self) -> str:
+        """Equal for as long as the rows that were made are those that would be made now."""
         columns = sorted((n, str(t)) for n, t in self.columns.items())
         return _digest(repr((self.key, columns, self.code)))
 
@@ -53,7 +62,13 @@ class Select:
     """How events of older versions are seen; with other upcasts the rows have to be made anew."""
 
     @property
+    def table(self) -> str:
+        """Its hidden table, as SQL names it."""
+        return hidden_table(self.name)
+
+    @property
     def digest(self) -> str:
+        """Equal for as long as the rows that were made are those that would be made now."""
         return _digest(self.sql + self.upcasts)
 
 
@@ -69,36 +84,63 @@ class View:
     """The read models that it names."""
 
 
-Model: TypeAlias = Folded | Select | View
+Stored: TypeAlias = Folded | Select
+"""A read model that has rows of its own, in a hidden table."""
+
+Model: TypeAlias = Stored | View
+
+
+def hidden_table(model: str) -> str:
+    """The table that keeps a read model's rows, as SQL names it."""
+    return f"live.{named(model)}"
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def sql_files(domain: Domain) -> dict[str, Path]:
+    """Name of a read model → its .sql file, in the order of the names.
+
+    Raises `ReadModelInvalid` where the domain names a package that there is not.
+    """
+    folder = domain.read_models
+    if isinstance(folder, str):
+        try:
+            folder = Path(str(resources.files(folder)))
+        except ModuleNotFoundError:
+            raise ReadModelInvalid(
+                f"domain {domain.name} has read_models={folder!r}, and there is no such package;"
+                ' name one, or a folder: Path(__file__).parent / "read_models"'
+            ) from None
+    return {path.stem: path for path in sorted(folder.glob("*.sql"))} if folder else {}
+
+
 def read_models(domain: Domain) -> tuple[Model, ...]:
     """All read models of a domain: the folded one, the SELECTs, then views after what they read.
 
-    Raises `ReadModelInvalid` where a file has no description, a name is taken, or views read each
-    other in a circle.
+    Raises `ReadModelInvalid` where a file has no description, a name is taken, views read each
+    other in a circle, or the domain names a package that there is not.
     """
-    folder = domain.read_models or Path(__file__).parent / domain.name
     columns = columns_of(domain.row_type)
     folded = Folded(domain.folded, domain.id_field, columns, domain.code_digest)
-    paths = {path.stem: path for path in sorted(folder.glob("*.sql"))}
+    paths = sql_files(domain)
     for name, path in paths.items():
         if name in (folded.name, *RELATIONS):
             raise ReadModelInvalid(f"{path}: there is a relation named {name}; rename the file")
     upcasts = "".join(sorted(map(repr, domain.upcasts)))
     selects: list[Select] = []
     views: dict[str, View] = {}
+    texts = {name: path.read_text() for name, path in paths.items()}
+    with session() as db:
+        read = {name: relations_in(db, sql) or frozenset() for name, sql in texts.items()}
     for name, path in paths.items():
-        sql = path.read_text()
+        sql = texts[name]
         first = sql.lstrip().partition("\n")[0]
         if not first.startswith("--"):
             raise ReadModelInvalid(f"{path}:1: begin with a comment that says what a row is: -- …")
         description = first.removeprefix("--").strip()
-        reads = (relations_in(sql) or frozenset()) & {folded.name, *paths}
+        reads = frozenset(n for n in (folded.name, *paths) if n.lower() in read[name])
         if reads:
             views[name] = View(name, sql, description, path, reads)
         else:
@@ -117,13 +159,3 @@ def _in_order(views: dict[str, View]) -> list[View]:
             f"{views[circle[0]].path}: these read each other in a circle:"
             f" {' → '.join(reversed(circle))}; let one of them read from events"
         ) from None
-
-
-def relations_in(sql: str) -> frozenset[str] | None:
-    """The relations that a query names, or None where it cannot be read."""
-    try:
-        trees = [tree for tree in sqlglot.parse(sql, read="duckdb") if tree]
-    except sqlglot.errors.SqlglotError:
-        return None
-    tables = {t.name for tree in trees for t in tree.find_all(exp.Table)}
-    return frozenset(tables - {c.alias for tree in trees for c in tree.find_all(exp.CTE)})

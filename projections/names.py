@@ -13,22 +13,16 @@ from collections.abc import Collection, Mapping
 from projections.allowed import depends_on_more
 from projections.functions import is_aggregate
 from projections.model import Select
-from projections.syntax import (
-    Node,
-    arguments,
-    column,
-    in_place_of,
-    invalid,
-    name_of,
-    same,
-    with_parts,
-)
+from projections.refusal import invalid
+from projections.syntax import Node, arguments, column, in_place_of, name_of, same, with_parts
 
 HIDDEN = re.compile(r"[kc]\d+", re.IGNORECASE)
 """Columns of hidden tables: k0, k1 … and c0, c1 …"""
 
 
 class Names:
+    """The columns that names in one SELECT stand for."""
+
     def __init__(self, select: Select, source: Node, columns: Collection[str]) -> None:
         """`source` is what stands in FROM, and has `columns`."""
         self._select = select
@@ -38,7 +32,10 @@ class Names:
             self._tables.append(["main", *self._tables[0]])
 
     def columns_first(self, node: Node, outputs: Mapping[str, Node]) -> Node:
-        """The expression over columns of the relation; `outputs` by their names in lower case."""
+        """The expression over columns of the relation; `outputs` by their names in lower case.
+
+        Raises `ReadModelInvalid` where a name stands for something else.
+        """
         return self._resolved(node, outputs, frozenset())
 
     def in_having(self, node: Node, outputs: Mapping[str, Node], keys: Collection[str]) -> Node:

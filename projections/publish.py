@@ -20,6 +20,11 @@ COPY_SHARE = 10
 
 
 class Publisher:
+    """Replaces the published file at `path` by a copy of the writer's, at most every `interval_s`.
+
+    It only says when the next publish is due: the caller asks, and publishes.
+    """
+
     def __init__(self, writer: Writer, path: Path, interval_s: float) -> None:
         self._writer = writer
         self._path = path
@@ -39,7 +44,10 @@ class Publisher:
         return not self._path.exists()
 
     def publish(self) -> bool:
-        """Replace the published file; false where it already shows this moment."""
+        """Replace the published file; false where it already shows this moment.
+
+        Raises `duckdb.Error` or `OSError`; the published file stays as it was then.
+        """
         moment = self._writer.moment
         if self._published == moment:
             return False

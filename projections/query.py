@@ -12,15 +12,11 @@ it, and its answer has a type:
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from datetime import date, datetime
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast, get_origin
 
 import duckdb
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from ingest.domain import Domain
 from projections.connection import ReadModels, rows_of
 
 R = TypeVar("R")
@@ -30,7 +26,8 @@ R = TypeVar("R")
 class Asked(Protocol):
     """Anything that runs SQL as DuckDB's connections do."""
 
-    def execute(self, query: str, parameters: Any = None) -> duckdb.DuckDBPyConnection: ...
+    def execute(self, query: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
+        """The connection with the answer, to fetch it from."""
 
 
 class Query(BaseModel, Generic[R]):
@@ -40,7 +37,9 @@ class Query(BaseModel, Generic[R]):
 
     sql: ClassVar[str]
     answer: ClassVar[TypeAdapter[Any]]
+    """What an answer is validated as."""
     many: ClassVar[bool]
+    """Whether the answer is a list of rows."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -51,11 +50,16 @@ class Query(BaseModel, Generic[R]):
             cls.many = get_origin(types[0]) is list
 
     def parameters(self) -> dict[str, Any]:
+        """Field → value, as its SQL names them."""
         return {name: getattr(self, name) for name in type(self).model_fields}
 
 
 def ask(db: Asked | ReadModels, query: Query[R]) -> R:
-    """The dispatcher: runs a query's SQL with its fields as parameters, and types the answer."""
+    """The typed answer to a query: its SQL is run with its fields as parameters.
+
+    Raises `duckdb.Error`, and `pydantic.ValidationError` where the rows are not of the answer's
+    type.
+    """
     sql, parameters = query.sql, query.parameters()
     if isinstance(db, ReadModels):
         rows = db.rows(sql, parameters)
@@ -63,44 +67,3 @@ def ask(db: Asked | ReadModels, query: Query[R]) -> R:
         rows = rows_of(db.execute(sql, parameters))
     shown: Any = rows if query.many else next(iter(rows), None)
     return cast(R, query.answer.validate_python(shown))
-
-
-class RejectionReason(BaseModel):
-    outcome: str
-    reason: str
-    commands: int
-    first_at: datetime
-    last_at: datetime
-
-
-class RejectionReasons(Query[list[RejectionReason]]):
-    """Why commands came to nothing, by day of arrival (UTC), the most frequent reason first."""
-
-    sql: ClassVar[str] = """
-        SELECT
-            CASE event_type WHEN 'CommandRejected' THEN 'rejected' ELSE 'unreadable' END AS outcome,
-            reason, count(*) AS commands, min(recorded_at) AS first_at, max(recorded_at) AS last_at
-        FROM rejections
-        WHERE ($since::DATE IS NULL OR recorded_at >= $since)
-            AND ($until::DATE IS NULL OR recorded_at < $until::DATE + INTERVAL 1 DAY)
-        GROUP BY event_type, reason ORDER BY commands DESC, reason"""
-    since: date | None = None
-    until: date | None = None
-
-
-def queries(domain: Domain) -> dict[str, type[Query[Any]]]:
-    """The typed queries by name: those of every domain, and those in the domain's module."""
-    found: dict[str, type[Query[Any]]] = {"RejectionReasons": RejectionReasons}
-    module = domain.queries or f"{__package__}.{domain.name}.queries"
-    if domain.queries or _exists(module):
-        for name, value in vars(importlib.import_module(module)).items():
-            if isinstance(value, type) and issubclass(value, Query) and hasattr(value, "sql"):
-                found[name] = value
-    return found
-
-
-def _exists(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False

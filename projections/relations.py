@@ -19,34 +19,52 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.schema import ENVELOPE, NOTHING_CHANGED, OUTCOME_COLUMNS, REJECTED, UNREADABLE
+from ingest.envelope import ENVELOPE, NOTHING_CHANGED, OUTCOME_COLUMNS, REJECTED, UNREADABLE
 from projections.sql import named, quoted, sql_type
 
 
 class LogFile(Protocol):
-    @property
-    def first(self) -> int: ...
-    @property
-    def last(self) -> int | None: ...
-    @property
-    def path(self) -> Path: ...
-
-
-class LogFiles(Protocol):
-    """What the read side needs of the log: which files hold a partition, and where it ends.
-
-    `stream_id` is that of the row at a position, None where there is none. Files that are listed
-    while `reading` stay there until that ends.
-    """
+    """One file of the log, which holds a range of a partition's positions."""
 
     @property
-    def partitions(self) -> int: ...
+    def first(self) -> int:
+        """Its first position."""
+
     @property
-    def identity(self) -> str: ...
-    def files(self, partition: int, first: int = 0) -> Sequence[LogFile]: ...
-    def next_position(self, partition: int) -> int: ...
-    def stream_id(self, partition: int, position: int) -> str | None: ...
-    def reading(self) -> AbstractContextManager[None]: ...
+    def last(self) -> int | None:
+        """Its last position; None where its name does not say."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+
+class Listed(Protocol):
+    """Something that has the log's files by some name."""
+
+    def files(self, partition: int, first: int = 0) -> Sequence[LogFile]:
+        """The files that hold a partition from position `first` on, in order, without overlap."""
+
+
+class LogFiles(Listed, Protocol):
+    """What the read side needs of the log: which files hold a partition, and where it ends."""
+
+    @property
+    def partitions(self) -> int:
+        """How many there are."""
+
+    @property
+    def identity(self) -> str:
+        """What tells this log from every other."""
+
+    def next_position(self, partition: int) -> int:
+        """The position that the next row will have."""
+
+    def stream_id(self, partition: int, position: int) -> str | None:
+        """The stream id of the row at a position; None where there is none."""
+
+    def reading(self) -> AbstractContextManager[None]:
+        """While this lasts, files that were listed stay where they are."""
 
 
 Positions = Mapping[int, int]
@@ -59,18 +77,18 @@ KEPT_VARIABLE = "foldlog_kept"
 """Of DuckDB: where `kept/` is, for relations that were published when it was elsewhere."""
 
 
-def definitions(schema: pa.Schema) -> dict[str, str]:
-    """Each relation's SELECT over a relation named `log`, which has the log's columns."""
+def definitions(schema: pa.Schema, log: str = "log") -> dict[str, str]:
+    """Each relation's SELECT over the SQL relation `log`, which has the log's columns."""
     outcome_types = f"('{REJECTED}', '{UNREADABLE}', '{NOTHING_CHANGED}')"
     events = [n for n in schema.names if n not in OUTCOME_COLUMNS.names]
     rejections = [n for n in ENVELOPE.names if n not in ("version", "schema_version")]
     return {
         "events": (
-            f"SELECT {', '.join(map(named, events))} FROM log"
+            f"SELECT {', '.join(map(named, events))} FROM {log}"
             f" WHERE event_type NOT IN {outcome_types}"
         ),
         "rejections": (
-            f"SELECT {', '.join(rejections)}, reason, payload FROM log"
+            f"SELECT {', '.join(rejections)}, reason, payload FROM {log}"
             f" WHERE event_type IN ('{REJECTED}', '{UNREADABLE}')"
         ),
         "outcomes": (
@@ -81,7 +99,7 @@ def definitions(schema: pa.Schema) -> dict[str, str]:
             " ELSE 'accepted' END AS outcome,"
             " any_value(reason) AS reason, min(position) AS first_position,"
             " max(position) AS last_position, any_value(recorded_at) AS recorded_at"
-            " FROM log GROUP BY partition, stream_id"
+            f" FROM {log} GROUP BY partition, stream_id"
         ),
     }
 
@@ -92,7 +110,7 @@ def with_relations(schema: pa.Schema, log: str, query: str) -> str:
     return f"WITH {', '.join(parts)} {query}"
 
 
-def files_between(log: LogFiles, since: Positions, until: Positions) -> dict[int, list[LogFile]]:
+def files_between(log: Listed, since: Positions, until: Positions) -> dict[int, list[LogFile]]:
     """Partition → the files that hold its positions from `since` up to, not including, `until`."""
     return {
         partition: [f for f in log.files(partition, since.get(partition, 0)) if f.first < end]

@@ -22,6 +22,7 @@ from projections.functions import is_aggregate
 from projections.merges import Component, Components
 from projections.model import Select
 from projections.names import Names
+from projections.refusal import invalid, refused
 from projections.sql import named
 from projections.syntax import (
     Node,
@@ -30,9 +31,7 @@ from projections.syntax import (
     column,
     everything,
     in_place_of,
-    invalid,
     name_of,
-    refused,
     same,
     with_parts,
 )
@@ -40,18 +39,21 @@ from projections.syntax import (
 
 @dataclass(frozen=True, slots=True)
 class LiveSelect:
-    """A compiled SELECT. `batch` reads the relations of `projections.relations`."""
+    """A compiled SELECT: SQL that makes and merges the rows of its hidden table, and shows them."""
 
-    name: str
+    table: str
     batch: str
+    """SELECT of rows as `table` has them, from the relations of `projections.relations`."""
     keys: list[str]
     components: list[Component]
     view: str
+    """SELECT of what the user's SELECT shows, from `table`."""
     aggregate: str | None
     """The key that is the aggregate's id, which no event is without."""
 
-    def merge(self, table: str, batch: str) -> str:
+    def merge(self, batch: str) -> str:
         """SQL that merges the relation `batch` into `table`; both have the same columns."""
+        table = self.table
         same = " AND ".join(f"t.{k} IS NOT DISTINCT FROM s.{k}" for k in self.keys)
         sets = ", ".join(f"{c.column} = {c.merge}" for c in self.components)
         update = f" WHEN MATCHED THEN UPDATE SET {sets}" if sets else ""
@@ -71,8 +73,8 @@ class LiveSelect:
         )
 
 
-def compile_select(select: Select, table: str, known: duckdb.DuckDBPyConnection) -> LiveSelect:
-    """How to keep `select` live in `table`. Raises `ReadModelInvalid`, which says where.
+def compile_select(select: Select, known: duckdb.DuckDBPyConnection) -> LiveSelect:
+    """How to keep `select` live in its table. Raises `ReadModelInvalid`, which says where.
 
     `known` is a connection in which the relations exist. There `select` becomes a view, so that
     DuckDB checks names and types.
@@ -87,20 +89,18 @@ def compile_select(select: Select, table: str, known: duckdb.DuckDBPyConnection)
     except duckdb.Error as error:
         raise refused(select, error) from None
     check(select, syntax, tree)
-    return _Compiler(select, table, known, syntax, tree).compile()
+    return _Compiler(select, known, syntax, tree).compile()
 
 
 class _Compiler:
     def __init__(
         self,
         select: Select,
-        table: str,
         known: duckdb.DuckDBPyConnection,
         syntax: Syntax,
         tree: Node,
     ) -> None:
         self._select = select
-        self._table = table
         self._syntax = syntax
         self._tree = tree
         self._source = tree["from_table"]["table_name"].lower()
@@ -111,6 +111,7 @@ class _Compiler:
         """A grouping expression, as `same` writes it → its column in the hidden table."""
 
     def compile(self) -> LiveSelect:
+        """Raises `ReadModelInvalid` where an expression cannot be computed from components."""
         bodies = self._bodies()
         outputs = {name.lower(): body for name, body in zip(self._shown, bodies, strict=True)}
         keys = {same(key): key for key in self._grouped(bodies, outputs)}
@@ -133,9 +134,9 @@ class _Compiler:
             "group_expressions": [self._syntax.expression(str(i + 1)) for i in range(len(keys))],
             "group_sets": [list(range(len(keys)))],
         }
-        view = self._from(self._table, zip(shown, self._shown, strict=True))
+        view = self._from(self._select.table, zip(shown, self._shown, strict=True))
         return LiveSelect(
-            name=self._select.name,
+            table=self._select.table,
             batch=self._syntax.written(batch),
             keys=list(self._keys.values()),
             components=self._components.kept,

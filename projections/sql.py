@@ -45,7 +45,7 @@ def sql_type(column: pa.DataType) -> str:
 
 
 def literal(value: Any, column: pa.DataType) -> str:
-    """SQL for a value of a column, as `ingest.columns.array_of` takes it."""
+    """SQL for a value of a column, as `ingest.columns.arrays.array_of` takes it."""
     if value is None:
         sql = "NULL"
     elif pa.types.is_list(column):

@@ -7,14 +7,10 @@ dicts with a `class` that stand somewhere in it. So nobody here has an opinion o
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import duckdb
-
-from ingest.errors import ReadModelInvalid, one_line
-from projections.model import Select, View
 
 Node: TypeAlias = dict[str, Any]
 """An expression, or a whole SELECT."""
@@ -167,35 +163,32 @@ def name_of(node: Node) -> str:
     return str(node.get("class", "FROM"))
 
 
-def invalid(model: Select | View, at: Node | int | str, reason: str) -> ReadModelInvalid:
-    """`reason`, with the line of `at`: an expression, a byte of the text, or a word in it."""
-    byte = at.get("query_location", NOWHERE) if isinstance(at, dict) else at
-    if byte == NOWHERE:
-        byte = name_of(at) if isinstance(at, dict) else "SELECT"
-    if isinstance(byte, str):
-        byte = _byte_of(byte, model.sql)
-    line = model.sql.encode()[:byte].count(b"\n") + 1
-    return ReadModelInvalid(f"{model.path}:{line}: {reason}")
+def relations_in(db: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str] | None:
+    """The relations that SELECTs read from, in lower case; None where `sql` is something else.
+
+    Names that a WITH clause makes are left out where they hide a relation. `db` only parses.
+    """
+    (answer,) = db.execute("SELECT json_serialize_sql(?)", [sql]).fetchone() or ("",)
+    found = json.loads(answer)
+    return None if found["error"] else frozenset(_read_in(found["statements"], frozenset()))
 
 
-def _byte_of(word: str, sql: str) -> int:
-    """Where a word stands first in the text, or else where its SELECT begins."""
-    spaced = re.sub(
-        r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'",
-        lambda skipped: re.sub(r"[^\n]", " ", skipped[0]),
-        sql,
-        flags=re.DOTALL,
-    )
-    for one in (word, "SELECT", "FROM"):
-        if found := re.search(rf"\b{re.escape(one)}\b", spaced, re.IGNORECASE):
-            return len(sql[: found.start()].encode())
-    return len(sql[: len(spaced) - len(spaced.lstrip())].encode())
-
-
-def refused(model: Select | View, error: Exception) -> ReadModelInvalid:
-    """What DuckDB says of a file's SQL, in one line that names the file and its line."""
-    reason = one_line(error)
-    line = re.search(r"\bLINE (\d+)", reason, re.IGNORECASE)
-    if line is None:
-        return invalid(model, "SELECT", reason)
-    return ReadModelInvalid(f"{model.path}:{line[1]}: {reason}")
+def _read_in(part: Any, hidden: frozenset[str]) -> Iterator[str]:
+    """The relations in a part of a tree, where names in `hidden` are those of a WITH clause."""
+    if isinstance(part, list):
+        for one in part:
+            yield from _read_in(one, hidden)
+    if not isinstance(part, dict):
+        return
+    if part.get("type") == "BASE_TABLE":
+        name = part["table_name"].lower()
+        if part["schema_name"] or name not in hidden:
+            yield name
+    if "cte_name" in part:  # recursive: it reads itself
+        hidden |= {part["cte_name"].lower()}
+    for cte in part["cte_map"]["map"] if "cte_map" in part else ():
+        yield from _read_in(cte["value"], hidden)
+        hidden |= {cte["key"].lower()}
+    for key, value in part.items():
+        if key != "cte_map":
+            yield from _read_in(value, hidden)

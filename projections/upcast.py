@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from ingest.columns import record_of
+from ingest.columns.declared import record_of
 from ingest.domain import Domain, Upcast
 from ingest.errors import DomainInvalid, one_line
 from projections.relations import Files, LogFiles, Positions, empty_rows, rows_between

@@ -7,106 +7,101 @@ transaction as its rows, so after a kill it goes on from the log at just the pla
 from __future__ import annotations
 
 import logging
-import os
-import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from ingest import crash
 from ingest.domain import Domain
-from ingest.errors import DataInUse, ReadModelFailed, ReadModelInvalid, one_line
+from ingest.errors import ReadModelInvalid, one_line
 from projections.held import Held
 from projections.kept import Kept
 from projections.relations import Files, LogFiles, Positions, files_between
-from projections.session import session
 from projections.sql import quoted
 from projections.tables import FoldedBetween, Tables
 from projections.upcast import current_rows
+from projections.writer_file import failed, opened_or_new, set_aside
 
 logger = logging.getLogger("foldlog")
 
-STORAGE_VERSION = "v1.4.0"
-"""Analysts' tools open the files; the newest format would lock out all but the newest DuckDB."""
-
-
-def opened(path: Path) -> duckdb.DuckDBPyConnection:
-    """A connection to the file of read models at `path`, or to a new one, for writing.
-
-    What is committed is in the file from the next checkpoint on. There is no WAL: after a kill the
-    log has what the file has not, and a WAL would write every row twice. A commit makes no
-    checkpoint by itself: before a publish it would only write what the next one writes again.
-    """
-    config: dict[str, Any] = {
-        "preserve_insertion_order": False,
-        "temp_directory": f"{path}.tmp",
-        "checkpoint_threshold": "1TB",
-    }
-    db = session(config=config)
-    try:
-        db.execute(
-            f"ATTACH {quoted(str(path))} AS read_models"
-            f" (RECOVERY_MODE no_wal_writes, STORAGE_VERSION {quoted(STORAGE_VERSION)})"
-        )
-    except duckdb.Error:
-        db.close()
-        raise
-    db.execute("USE read_models")
-    return db
-
 
 class Writer:
-    """Keeps a domain's read models in `path`. What is new or changed is built when it is opened.
+    """Keeps a domain's read models in the file `path`: `open` it, `migrate`, then `apply` flushes.
 
-    With `only`, no others than the models so named. `folded` gives the folded read model's rows for
-    any range of the log.
+    `folded` gives the folded read model's rows for any range of the log. `positions` are those of
+    the log that the file holds: partition → the next one.
     """
 
-    def __init__(
-        self,
+    def __init__(self, path: Path, domain: Domain, log: LogFiles, folded: FoldedBetween) -> None:
+        """As `open` makes it."""
+        self.path = path
+        self.folded = folded
+        self.positions: dict[int, int] = {}
+        self._domain = domain
+        self._log = log
+        self._kept = Kept(log, path.parent / "kept")
+        self._adopted = 0
+        self._db: duckdb.DuckDBPyConnection
+        self._tables: Tables
+
+    @classmethod
+    def open(
+        cls,
         path: Path,
         domain: Domain,
         log: LogFiles,
         folded: FoldedBetween,
         only: Collection[str] | None = None,
-    ) -> None:
-        self.path = path
-        self.folded = folded
-        self._domain = domain
-        self._log = log
-        self._kept = Kept(log, path.parent / "kept")
-        self.positions: dict[int, int] = {}
-        self._adopted = 0
-        self._db = self._connect()
+    ) -> Writer:
+        """The file at `path`, or a new one where that is broken or not of this log. Close it.
+
+        With `only`, no other tables than those of the models so named. Raises `ReadModelInvalid`
+        where a declaration does not hold, `DataInUse` while another process writes to the file, and
+        `ReadModelFailed`.
+        """
+        writer = cls(path, domain, log, folded)
+        if not writer._is_open(only):
+            writer.close()
+            set_aside(path, "it holds what the log does not, which an older one has replaced")
+            writer._is_open(only)
+        return writer
+
+    def _is_open(self, only: Collection[str] | None) -> bool:
+        """Open the file; whether it is of this log, and the log has all that it holds."""
+        self._db = opened_or_new(self.path)
         try:
-            self._open(only)
-            if not self._is_of_the_log():
-                self._db.close()
-                self._set_aside("it holds what the log does not, which an older one has replaced")
-                self._db = self._connect()
-                self._open(only)
+            self._tables = Tables(self._db, self._domain, only)
+            self._transaction(lambda: self._tables.prepare(self._log.partitions))
+            held = self._tables.held
+            self.positions = held.positions()
+            identity, _ = held.origin() or (self._log.identity, "")
+            return identity == self._log.identity and all(
+                self._log.stream_id(p, self.positions[p] - 1) == last_id
+                for p, last_id in held.last_ids().items()
+            )
         except duckdb.Error as error:
-            raise self._failed("while opening", error) from None
+            raise failed(self.path, "while opening", error) from None
         except ReadModelInvalid:
             self._db.close()
             raise
 
-    def _open(self, only: Collection[str] | None) -> None:
-        self._tables = Tables(self._db, self._domain, only)
-        self._transaction(self._prepare)
-        self.positions = self._tables.held.positions()
+    def migrate(self) -> None:
+        """Build what is new or changed up to the positions held, and drop what is no more."""
+        self._attempt("while opening", self._migrate)
 
-    def _is_of_the_log(self) -> bool:
-        """Whether it is this log, and has the last row that is held of each partition."""
-        held = self._tables.held
-        identity, _ = held.origin() or (self._log.identity, "")
-        return identity == self._log.identity and all(
-            self._log.stream_id(p, self.positions[p] - 1) == i for p, i in held.last_ids().items()
-        )
+    def _migrate(self) -> None:
+        tables = self._tables
+        for name in tables.stale():
+            tables.drop(name)
+        new = tables.missing()
+        if new and any(self.positions.values()):
+            names = ", ".join(model.name for model in new)
+            logger.info("building %s from %s rows of the log", names, sum(self.positions.values()))
+        tables.build(new, self._log, self.positions, self.folded)
+        tables.show()
 
     @property
     def moment(self) -> tuple[int, Positions, Files]:
@@ -116,41 +111,6 @@ class Writer:
         names that stay for readers; see `projections.kept`.
         """
         return self._adopted, self.positions, files_between(self._kept, {}, self.positions)
-
-    def _connect(self) -> duckdb.DuckDBPyConnection:
-        """The file, or a new one in its place if it cannot be opened."""
-        try:
-            return opened(self.path)
-        except duckdb.Error as error:
-            if "Could not set lock" in str(error):
-                raise DataInUse(
-                    f"another process has {self.path} open for writing; stop it, and start again"
-                ) from None
-            if self.path.exists():
-                self._set_aside(error)
-        try:
-            return opened(self.path)
-        except duckdb.Error as error:
-            raise self._failed("before they began", error) from None
-
-    def _set_aside(self, reason: object) -> None:
-        aside = self.path.with_suffix(f".broken-{time.time_ns()}")
-        crash.point("aside.to_rename")
-        os.replace(self.path, aside)
-        crash.point("aside.renamed")
-        logger.warning(
-            "the read models' file cannot be used (%s); it is now %s; a new one is built",
-            one_line(reason), aside,
-        )  # fmt: skip
-
-    def _failed(self, where: str, error: duckdb.Error) -> ReadModelFailed:
-        """What to tell the user; a file that DuckDB gives up on is out of the next start's way."""
-        if isinstance(error, duckdb.FatalException | duckdb.InternalException):
-            self._set_aside(error)
-        return ReadModelFailed(
-            f"read models stopped {where}: {one_line(error)};"
-            " no event is skipped: mend that, and start again"
-        )
 
     def _transaction(self, work: Callable[[], None]) -> None:
         self._db.execute("BEGIN")
@@ -163,22 +123,6 @@ class Writer:
         crash.point("flush.to_commit")
         self._db.execute("COMMIT")
         crash.point("flush.committed")
-
-    def _prepare(self) -> None:
-        """Build what is new or changed up to the positions held, drop what is no more."""
-        tables = self._tables
-        tables.prepare(self._log.partitions)
-        for name in tables.stale():
-            tables.drop(name)
-        new = tables.missing()
-        for model in new:
-            tables.create(model)
-        tables.show()
-        held = tables.held.positions()
-        if new and any(held.values()):
-            names = ", ".join(model.name for model in new)
-            logger.info("building %s from %s rows of the log", names, sum(held.values()))
-            tables.apply_range(new, self._log, {}, held, self.folded)
 
     def adopt(self, path: Path) -> bool:
         """Take over the read models in `path`, another writer's file, and the declarations of now.
@@ -201,7 +145,8 @@ class Writer:
         def work() -> None:
             for model in self._tables.copy("rebuilt"):
                 self._tables.apply_range([model], self._log, since, self.positions, self.folded)
-            self._prepare()
+            self._tables.prepare(self._log.partitions)
+            self._migrate()
 
         try:
             self._transaction(work)
@@ -242,14 +187,13 @@ class Writer:
         """
 
         def work() -> None:
-            log = "SELECT * FROM flush_rows"
-            self._tables.apply(self._tables.stored, log, "flush_states")
+            self._tables.apply(self._tables.stored, "SELECT * FROM flush_rows")
             self._tables.move_to(until, last_ids)
 
         spans = ", ".join(
             f"partition {p} positions {self.positions[p]}-{until[p] - 1}" for p in last_ids
         )
-        with self._tables.seen(flush_rows=rows, flush_states=states):
+        with self._tables.seen(flush_rows=rows, states=states):
             self._attempt(f"at {spans}", work)
         self.positions = dict(until)
 
@@ -257,7 +201,7 @@ class Writer:
         try:
             self._transaction(work)
         except duckdb.Error as error:
-            raise self._failed(where, error) from None
+            raise failed(self.path, where, error) from None
 
     def publish_log(self, until: Positions, files: Files) -> None:
         """Point the relations at the rows of a `moment`, in the files that hold them."""
@@ -280,4 +224,5 @@ class Writer:
         crash.point("publish.checkpointed")
 
     def close(self) -> None:
+        """Close the file, which then holds everything applied."""
         self._db.close()

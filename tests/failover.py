@@ -29,7 +29,8 @@ from typing import Any, TypeAlias
 import duckdb
 import redis
 
-from ingest.server import die_with_parent, find_server
+from ingest.child import with_parent
+from ingest.server import find_server
 from pipeline.log.log import Log
 from pipeline.settings import Settings
 from tests.oracle import partition_of
@@ -66,7 +67,7 @@ class Server:
         # Written at once, and so safe from a kill, but not fsynced each time.
         words += ["--appendonly", "yes", "--appendfsync", "everysec", *arguments]
         self._process = subprocess.Popen(
-            [str(find_server()), *words], stdout=subprocess.DEVNULL, preexec_fn=die_with_parent
+            with_parent([str(find_server()), *words]), stdout=subprocess.DEVNULL
         )
         wait_for(self._answers, "a redis-server")
         return self

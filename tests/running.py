@@ -21,9 +21,9 @@ from ingest.entries import Batch, Entry
 from ingest.errors import FoldlogError
 from ingest.producer import Producer
 from ingest.stop import Stop
-from pipeline.decide.batch import Decided, Fold
+from pipeline.decide.batch import BatchDecider
 from pipeline.decide.outcomes import Window
-from pipeline.decide.partition import Partition
+from pipeline.decide.partition import Decided, Partition
 from pipeline.engine.programs import running
 from pipeline.health.status import status
 from pipeline.log.log import Log
@@ -65,7 +65,7 @@ class InProcess:
         self.folder = folder
         self.domain = domain
         self.log = Log.create(folder / "events", partitions=partitions, domain=domain.name)
-        self.fold = Fold(domain, partitions=partitions, payload_bytes_max=65_536)
+        self.fold = BatchDecider(domain, partitions=partitions, payload_bytes_max=65_536)
         self.restart()
 
     def restart(self) -> None:

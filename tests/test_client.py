@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.client import connect, durability_warning, shown
+from ingest.async_producer import AsyncProducer
+from ingest.client import connect, durability_warning
+from ingest.diagnosis import shown
 from ingest.errors import FoldlogError, RedisUnreachable
 from ingest.keys import partitions_key
-from ingest.producer import AsyncProducer, Producer
+from ingest.producer import Producer
 from pipeline.cli import main
 from pipeline.health.status import status
 from pipeline.log.log import Log

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from ingest.cart import cart
-from ingest.code_digest import code_digest
-from ingest.domain import load_domain
+from ingest.code_digest import _followed, code_digest
+from ingest.loading import load_domain
 from pipeline.settings import Settings
 from tests.command_line import one_line_of
 from tests.domains.bank import bank
@@ -28,10 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from ingest.command import Command, Identifier
-from ingest.decider import Decider
-from ingest.domain import Domain
-from ingest.errors import Rejected
+from ingest import Command, Decider, Domain, Identifier, Rejected
 
 from . import rules
 from .limits import ENOUGH
@@ -160,6 +157,14 @@ def test_what_changes_no_rule_leaves_the_digest_as_it_is(
     before = code_digest(domain)
     edit(site / file, old, new)
     assert code_digest(domain) == before
+
+
+def test_what_every_domain_imports_is_no_rule_and_its_own_modules_are(site: Path) -> None:
+    followed = {name for name, _ in _followed({"races.domain"})}
+    assert {"races.rules", "races.limits", "races.rounding", "races_common.units"} <= followed
+    assert not {name for name in followed if name.startswith("ingest")}
+    assert {name for name, _ in _followed({"ingest.cart"})} == {"ingest.cart", "pydantic"}
+    assert "ingest.cart" in {name for name, _ in _followed({"tests.domains.zones"})}
 
 
 def test_each_domain_has_a_digest_of_its_own_and_upcasts_are_in_it() -> None:

@@ -17,9 +17,9 @@ from ingest.command import partition_of
 from ingest.contract import asyncapi, commands_schema, events_schema, outcomes_schema
 from ingest.domain import Domain
 from ingest.entries import Batch
+from ingest.envelope import UNREADABLE as UNREADABLE_TYPE
 from ingest.keys import command_stream
-from ingest.schema import UNREADABLE as UNREADABLE_TYPE
-from pipeline.decide.batch import Fold
+from pipeline.decide.batch import BatchDecider
 from pipeline.decide.partition import Partition
 from pipeline.settings import Settings
 from tests.chaos.fuzz import mutated
@@ -75,7 +75,7 @@ def test_limits_and_units_are_in_it() -> None:
 
 def test_of_thousands_of_mutations_the_schema_allows_those_that_are_read() -> None:
     commands = validator(commands_schema(cart))
-    fold = Fold(cart, partitions=1, payload_bytes_max=65_536)
+    fold = BatchDecider(cart, partitions=1, payload_bytes_max=65_536)
     rnd = random.Random(1)
     agreed = {True: 0, False: 0}
     for number in range(20_000):

@@ -63,7 +63,7 @@ WITHOUT = {
     "ingest/server_data.py:claim": "beside; the rename has points",
     "pipeline/extras/bench/delays.py": "figures",
     "pipeline/extras/bench/grown.py": "figures",
-    "pipeline/cli/__init__.py:bench": "figures",
+    "pipeline/cli/running.py:bench": "figures",
     "pipeline/extras/demo.py:_clear": "the demo's folder, before anything runs",
     "pipeline/log/log.py:clear_unfinished": "removes what is none of the log",
     "pipeline/log/log.py:create": "removes what is none of the log",

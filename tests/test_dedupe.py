@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.entries import Batch, Entry
-from pipeline.decide.batch import Decided, Fold
+from pipeline.decide.batch import BatchDecider
 from pipeline.decide.outcomes import A_DAY, Outcomes, Window
+from pipeline.decide.partition import Decided
 from pipeline.log.log import Log
 from pipeline.read.compaction import compact
 from pipeline.replay.restore import restore
@@ -40,7 +41,7 @@ class Bank:
         self._folder = folder
         self._window = window
         self._recent = recent
-        self._fold = Fold(bank, partitions=1, payload_bytes_max=65_536)
+        self._fold = BatchDecider(bank, partitions=1, payload_bytes_max=65_536)
         self.log = Log.create(folder / "events", partitions=1, domain=bank.name)
         self.restart()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from pipeline.extras.demo import transactions
+from pipeline.extras.baskets import transactions
 from pipeline.settings import Settings
 from tests.processes import COLD
 from tests.running import foldlog

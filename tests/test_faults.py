@@ -19,7 +19,7 @@ from ingest.keys import command_stream, partitions_key
 from ingest.producer import Producer
 from ingest.server import EmbeddedServer
 from ingest.stream_id import as_numbers
-from pipeline.decide.batch import Fold
+from pipeline.decide.batch import BatchDecider
 from pipeline.decide.outcomes import A_DAY
 from pipeline.engine.program import TOLD
 from pipeline.health.status import status
@@ -164,7 +164,7 @@ def test_a_writer_that_slept_through_a_takeover_loses_and_nothing_doubles(
 def take_over(settings: Settings, log: Log, url: str) -> None:
     """Commit what waits in the streams, as another writer would; without trimming."""
     domain = settings.load_domain()
-    fold = Fold(domain, partitions=4, payload_bytes_max=settings.payload_bytes_max)
+    fold = BatchDecider(domain, partitions=4, payload_bytes_max=settings.payload_bytes_max)
     with redis.Redis.from_url(url, protocol=2) as client:
         for number in range(4):
             partition, last_id = restore(domain, log, number, A_DAY)

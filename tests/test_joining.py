@@ -13,16 +13,19 @@ from typing import Any
 import pytest
 import redis
 
-from ingest import joining, reader
+from ingest import line as line_module
+from ingest import reader, repair
 from ingest.cart import cart
-from ingest.entries import Batch, Entry
+from ingest.entries import Batch, Compare, Entry, Standing
 from ingest.errors import RedisUnreachable
-from ingest.joining import Changed, Line, Standing, join, waiting
+from ingest.joining import join, waiting
+from ingest.line import Line
 from ingest.outcome import Outcome
 from ingest.producer import Producer
 from ingest.reader import StreamReader
+from ingest.scripts import Changed
 from ingest.server import EmbeddedServer
-from pipeline.decide.batch import Fold
+from pipeline.decide.batch import BatchDecider
 from pipeline.decide.partition import Partition
 from pipeline.log.log import Log
 from pipeline.replay.committed import comparison
@@ -59,7 +62,7 @@ def log(settings: Settings) -> Log:
 
 def commit(log: Log, *entries: Entry) -> Partition:
     """Those entries, decided and in the log; what its writer then remembers."""
-    partition, fold = Partition(0), Fold(cart, partitions=1, payload_bytes_max=65_536)
+    partition, fold = Partition(0), BatchDecider(cart, partitions=1, payload_bytes_max=65_536)
     decided = fold.decide(partition, Batch(0, list(entries)))
     partition.apply(decided)
     log.append(0, 0, decided.rows)
@@ -71,8 +74,8 @@ def entry(stream_id: str, fields: dict[str, str]) -> Entry:
     return stream_id.encode(), fields.get("command", "").encode() or None, flat
 
 
-def compared(log: Log, partition: Partition | None = None) -> joining.Compare:
-    return comparison(log, 0, Fold(cart, partitions=1, payload_bytes_max=65_536), partition)
+def compared(log: Log, partition: Partition | None = None) -> Compare:
+    return comparison(log, 0, BatchDecider(cart, partitions=1, payload_bytes_max=65_536), partition)
 
 
 def none_committed(entries: Sequence[Entry]) -> list[Standing]:
@@ -133,7 +136,7 @@ def test_a_duplicate_that_a_kill_left_is_answered_and_no_alarm(
 def test_what_a_compacted_log_of_many_files_has_is_found(
     client: redis.Redis, line: Line, settings: Settings, log: Log
 ) -> None:
-    fold, partition = Fold(cart, partitions=1, payload_bytes_max=65_536), Partition(0)
+    fold, partition = BatchDecider(cart, partitions=1, payload_bytes_max=65_536), Partition(0)
     for number in range(30):
         decided = fold.decide(partition, Batch(0, [entry(f"50-{number}", add(number))]))
         partition.apply(decided)
@@ -190,7 +193,7 @@ def test_an_entry_of_very_many_fields_is_no_obstacle(client: redis.Redis, line: 
 def test_a_mend_that_was_killed_half_way_is_taken_up_where_it_was(
     client: redis.Redis, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joining, "PAGE", 2)
+    monkeypatch.setattr(repair, "PAGE", 2)
     for number in range(1, 8):
         client.xadd(STREAM, add(number), id=f"50-{number}")
     pages = []
@@ -350,7 +353,7 @@ def test_a_frozen_redis_is_said_to_be_away_once_and_then_to_be_back(
 ) -> None:
     caplog.set_level(logging.INFO, "foldlog")
     monkeypatch.setattr(reader, "BLOCK_MS", 100)
-    for module in (reader, joining):
+    for module in (reader, line_module):
         monkeypatch.setattr(module, "ANSWER_S", 0.2)
     client.xadd(STREAM, add(1))
     assert len(reading.batch()) == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import importlib.util
-import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -18,10 +17,11 @@ from click.testing import CliRunner
 from marimo._cli.cli import main as marimo
 
 from ingest.errors import NotAvailable
-from pipeline.extras import demo
+from pipeline.extras import baskets
 from pipeline.settings import Settings
 from tests import oracle
 from tests.app import NOTEBOOKS
+from tests.pages import blocks
 from tests.running import Up
 
 NAMES = sorted(path.name for path in NOTEBOOKS.glob("*.py"))
@@ -32,7 +32,7 @@ def commands() -> list[dict[str, Any]]:
     """The demo's first baskets, and one at the year's other end."""
     late = {"cart_id": "late", "occurred_at": "2017-12-24T15:30:00Z"}
     return [
-        *(command for chunk in demo.commands(3000) for command in chunk),
+        *(command for chunk in baskets.commands(3000) for command in chunk),
         {"type": "AddProduct", "command_id": "late-0", **late,
          "product_id": "unheard of", "quantity": 2, "unit_price_cents": 12345},
         {"type": "CheckOut", "command_id": "late-1", **late},
@@ -77,7 +77,7 @@ def _on_that_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def departments() -> dict[str, str]:
-    rows = pq.read_table(demo.transactions().with_name("products.parquet")).to_pylist()
+    rows = pq.read_table(baskets.transactions().with_name("products.parquet")).to_pylist()
     return {str(row["product_id"]): row["department"].lower() for row in rows}
 
 
@@ -147,7 +147,7 @@ def test_without_the_demos_package_sales_have_ids_and_one_line_that_says_so(
     def missing() -> Path:
         raise NotAvailable("not installed")
 
-    monkeypatch.setattr(demo, "transactions", missing)
+    monkeypatch.setattr(baskets, "transactions", missing)
     shown, variables = run("sales")
     assert "Products have no names here" in shown
     assert set(variables["top_products"]["product"]) <= {product for product, _ in expected.daily}
@@ -203,10 +203,10 @@ def test_the_note_on_other_tools_runs_and_they_agree(
     data: Path, expected: oracle.Expected, tmp_path: Path
 ) -> None:
     (tmp_path / "data").symlink_to(data)
-    blocks = re.findall(r"```python\n(.*?)```", (NOTEBOOKS / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 3
+    found = [block.text for block in blocks("notebooks/README.md")]
+    assert len(found) == 3
     total = sum(cents for _, _, cents in expected.daily.values())
-    for block in blocks:
+    for block in found:
         ran = subprocess.run(
             [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, timeout=60
         )

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from ingest.cart import cart
 from ingest.entries import Batch
+from ingest.envelope import REJECTED, UNREADABLE
 from ingest.errors import DomainFailed
-from ingest.schema import REJECTED, UNREADABLE
-from pipeline.decide.batch import Decided, Fold
-from pipeline.decide.partition import Partition
+from pipeline.decide.batch import BatchDecider
+from pipeline.decide.partition import Decided, Partition
 from tests.chaos.fuzz import fuzz
 from tests.domains.bank import bank
 from tests.more import examples
@@ -35,7 +35,7 @@ ADD: dict[str, Any] = {
 
 def decide(*payloads: Any, domain: Any = cart, limit: int = 65_536) -> Decided:
     """One batch on an empty log of one partition."""
-    fold = Fold(domain, partitions=1, payload_bytes_max=limit)
+    fold = BatchDecider(domain, partitions=1, payload_bytes_max=limit)
     entries = [p if isinstance(p, tuple) else entry(i, p) for i, p in enumerate(payloads)]
     return fold.decide(Partition(0), Batch(0, entries))
 
@@ -107,7 +107,7 @@ def test_an_entry_without_the_field_command_is_unreadable() -> None:
 
 
 def test_a_command_in_another_partitions_stream_is_unreadable() -> None:
-    fold = Fold(cart, partitions=4, payload_bytes_max=1000)
+    fold = BatchDecider(cart, partitions=4, payload_bytes_max=1000)
     right = partition_of("7", 4)
     wrong = (right + 1) % 4
     row = only_row(fold.decide(Partition(wrong), Batch(wrong, [entry(0, ADD)])))

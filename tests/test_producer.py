@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
+from ingest.async_producer import CONNECTIONS_MAX, AsyncProducer
 from ingest.cart import AddProduct, CheckOut
 from ingest.errors import (
     CommandInvalid,
@@ -24,7 +25,7 @@ from ingest.errors import (
     Rejected,
 )
 from ingest.keys import command_stream, partitions_key
-from ingest.producer import CONNECTIONS_MAX, AsyncProducer, Producer
+from ingest.producer import Producer
 from ingest.server import EmbeddedServer
 from pipeline.settings import Settings
 from tests.redis_cli import answer

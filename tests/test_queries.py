@@ -30,7 +30,7 @@ from projections.cart.queries import (
     SalesByDay,
     TopProducts,
 )
-from projections.query import RejectionReasons, queries
+from projections.queries import RejectionReasons, queries
 from tests import oracle
 from tests.running import LATE_2023_MS, InProcess, Up, entry, foldlog, sorted_rows
 from tests.shopping import shopping

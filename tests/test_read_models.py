@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import pytest
 from ingest.cart import cart
 from ingest.domain import Domain
 from ingest.errors import ReadModelInvalid
+from projections import declarations
 from projections.model import Select, read_models
+from projections.trial import Trial
 from tests.domains.bank import bank
 from tests.models import PARTITIONS, cart_with, few_carts
 from tests.more import MORE
@@ -295,4 +299,49 @@ def test_descriptions_are_in_the_catalog(tmp_path: Path) -> None:
         comments = dict(db.execute("SELECT view_name, comment FROM duckdb_views()").fetchall())
     assert comments["cart_items"].startswith("What is in each cart now")
     assert comments["carts"] == "The state of each aggregate: one row a cart_id."
+    pipeline.writer.close()
+
+
+def test_a_domain_has_the_sql_files_that_it_names_whatever_it_is_called(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    alone = replace(cart, read_models=None)
+    assert [model.name for model in read_models(alone)] == ["carts"]
+    with caplog.at_level(logging.INFO, "foldlog"):
+        InProcess(tmp_path, alone).writer.close()
+    assert "carts is the only read model: no .sql files in the domain" in caplog.text
+    with pytest.raises(ReadModelInvalid, match="there is no such package"):
+        read_models(replace(cart, read_models="nowhere.sql"))
+
+
+def test_what_was_tried_is_not_tried_again_and_nothing_else_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr(Trial, "check", lambda _, select, live: tried.append(select.name))
+    counts = "SELECT product_id, count(*) AS n FROM events GROUP BY product_id"
+    domain = cart_with(tmp_path / "sql", a=counts, b=counts)
+    pipeline = InProcess(tmp_path, domain)
+
+    def tried_at_the_next_start(domain: Domain) -> list[str]:
+        """In a process that has tried nothing yet."""
+        monkeypatch.setattr(declarations, "_known", set())
+        tried.clear()
+        pipeline.domain = domain
+        pipeline.restart()
+        return sorted(tried)
+
+    assert tried_at_the_next_start(domain) == []
+    changed = cart_with(
+        tmp_path / "sql", a=counts, b=counts.replace("count(*)", "max(quantity)"), c=counts
+    )
+    assert tried_at_the_next_start(changed) == ["b", "c"]
+    assert tried_at_the_next_start(changed) == []
+    monkeypatch.setattr(declarations, "_code", lambda: ("another DuckDB", ""))
+    assert tried_at_the_next_start(changed) == ["a", "b", "c"]
+    pipeline.writer.checkpoint()
+    pipeline.writer.close()
+    with duckdb.connect(str(tmp_path / "writer.duckdb")) as db:
+        db.execute("DROP TABLE live.trials")  # as a file of before is
+    assert tried_at_the_next_start(changed) == ["a", "b", "c"]
     pipeline.writer.close()

@@ -11,11 +11,13 @@ import pytest
 import redis
 
 from ingest.acl import try_rights
+from ingest.async_producer import AsyncProducer
 from ingest.cart import AddProduct
-from ingest.client import connect, explained
+from ingest.client import connect
+from ingest.diagnosis import explained
 from ingest.errors import RedisUnreachable
 from ingest.keys import command_stream, partitions_key
-from ingest.producer import AsyncProducer, Producer
+from ingest.producer import Producer
 from pipeline.health.status import status
 from pipeline.settings import Settings
 from tests.running import Up, foldlog, wait_for

@@ -7,7 +7,8 @@ import pytest
 from ingest import replies as module
 from ingest.cart import cart
 from ingest.outcome import Outcome
-from ingest.replies import Asked, Replies, Wire
+from ingest.replies import Asked, Replies
+from ingest.wire import Wire
 
 
 class Clock:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.server import EmbeddedServer, socket_path
+from ingest.server import EmbeddedServer
+from ingest.server_socket import socket_path
 from pipeline.log.log import READERS, Log
 from pipeline.settings import Settings
 from tests.running import DEADLINE_S, InProcess, Up, entry, foldlog

@@ -25,7 +25,7 @@ from projections.functions import is_constant
 from projections.model import Select
 from projections.relations import definitions
 from projections.session import session
-from projections.syntax import Syntax
+from projections.syntax import Syntax, relations_in
 from projections.tables import Tables
 from tests.models import PARTITIONS, cart_with, few_carts
 from tests.more import examples
@@ -91,8 +91,8 @@ def kept(rows: pa.Table, domain: Domain, sizes: list[int]) -> list[str]:
         tables.create(model)
         for batch in batches(rows, sizes):
             with tables.seen(batch_rows=batch):
-                tables.apply([model], "SELECT * FROM batch_rows", "states")
-        db.execute(f"CREATE VIEW shown AS {tables._compiled[model.name].view}")
+                tables.apply([model], "SELECT * FROM batch_rows")
+        db.execute(f"CREATE VIEW shown AS {tables._declared.live[model.name].view}")
         return rows_of(db, "FROM shown")
 
 
@@ -292,3 +292,27 @@ def test_a_function_that_may_be_called_without_arguments_says_the_same_in_any_se
                     answers = [one.execute(f"SELECT {call}").fetchall() for one in (db, other)]
                     assert answers[0] == answers[1], call
         assert {"pi"} <= set(constant)
+
+
+@pytest.mark.parametrize(
+    ("sql", "read"),
+    [
+        ("FROM Carts;", {"carts"}),
+        ('SELECT * FROM "a""b" JOIN main.items USING (x), LATERAL (FROM c)', {'a"b', "items", "c"}),
+        ("SELECT (SELECT max(x) FROM a) FROM b WHERE EXISTS (FROM c)", {"a", "b", "c"}),
+        ("WITH x AS (FROM carts) SELECT * FROM x WHERE y = $y", {"carts"}),
+        ("WITH x AS (FROM carts), y AS (FROM x) FROM y UNION ALL FROM items", {"carts", "items"}),
+        ("WITH carts AS (FROM carts) FROM carts", {"carts"}),
+        ("WITH carts AS (FROM events) FROM carts, main.items", {"events", "items"}),
+        ("FROM (WITH x AS (FROM a) FROM x), x", {"a", "x"}),
+        ("WITH RECURSIVE r AS (SELECT 1 AS n UNION SELECT n FROM r, a) FROM r", {"a"}),
+        ("FROM a; FROM b", {"a", "b"}),
+        ("DESCRIBE carts", {"carts"}),
+        ("VALUES (1)", set()),
+        ("SELECT FROM", None),
+        ("DROP TABLE carts", None),
+    ],
+)
+def test_what_a_query_reads_is_what_duckdb_reads_it_from(sql: str, read: set[str] | None) -> None:
+    with session() as db:
+        assert relations_in(db, sql) == read

@@ -15,8 +15,9 @@ import redis
 
 from ingest import crash
 from ingest.errors import NotAvailable
-from ingest.server import EmbeddedServer, embedded_url, find_server
+from ingest.server import EmbeddedServer, find_server
 from ingest.server_data import Program, claim
+from ingest.server_socket import embedded_url
 from pipeline.settings import Settings
 from tests.running import Up, foldlog, read
 from tests.shopping import check, shopping

@@ -24,14 +24,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, NaiveDatetime
 
-from ingest.columns import record_of
+from ingest.columns.declared import record_of
 from ingest.command import Command, Identifier
 from ingest.decider import Decider
 from ingest.domain import Domain
 from ingest.entries import Batch
+from ingest.envelope import REJECTED, UNREADABLE
 from ingest.errors import DomainFailed, DomainInvalid, LogMismatch, Rejected
-from ingest.schema import REJECTED, UNREADABLE
-from pipeline.decide.batch import Fold
+from pipeline.decide.batch import BatchDecider
 from pipeline.decide.folded_rows import FoldedRows
 from pipeline.decide.outcomes import A_DAY
 from pipeline.decide.partition import Partition
@@ -188,7 +188,7 @@ def ran(domain: Domain, sizes: list[int], restarts: list[bool]) -> Any:
         {"type": "Do", "command_id": f"{i}", "id": "ab"[i % 2], "number": i} for i in range(COUNT)
     ]
     entries = [entry(i, command) for i, command in enumerate(commands)]
-    fold = Fold(domain, partitions=1, payload_bytes_max=65_536)
+    fold = BatchDecider(domain, partitions=1, payload_bytes_max=65_536)
     shown: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         log = Log.create(Path(folder), partitions=1, domain=domain.name)
@@ -307,7 +307,7 @@ def do(number: int) -> dict[str, Any]:
 
 def decide(domain: Domain, *commands: dict[str, Any], size: int = 100) -> list[dict[str, Any]]:
     """The rows of these commands in batches of a size."""
-    fold, partition = Fold(domain, partitions=1, payload_bytes_max=65_536), Partition(0)
+    fold, partition = BatchDecider(domain, partitions=1, payload_bytes_max=65_536), Partition(0)
     rows = []
     entries = [entry(i, command) for i, command in enumerate(commands)]
     for batch in chunked(entries, [size] * len(entries)):

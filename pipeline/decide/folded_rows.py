@@ -6,7 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from ingest.columns import as_is, record_of, table_of
+from ingest.columns.arrays import table_of
+from ingest.columns.column import as_is
+from ingest.columns.declared import record_of
 from ingest.domain import Domain
 from pipeline.decide.aggregates import Aggregate
 from pipeline.decide.mistake import failed

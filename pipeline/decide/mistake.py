@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 
-from ingest.columns import Misfit
+from ingest.columns.column import Misfit
 from ingest.errors import DomainFailed
 
 

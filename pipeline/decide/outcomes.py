@@ -18,8 +18,8 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from ingest.envelope import REJECTED, UNREADABLE
 from ingest.outcome import Kind
-from ingest.schema import REJECTED, UNREADABLE
 from pipeline.log.log import Log
 
 First: TypeAlias = tuple[int, Kind, str | None, int]

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from prometheus_client import REGISTRY, Counter, Histogram, start_http_server
 from prometheus_client.registry import Collector
 
+from ingest.envelope import REJECTED, UNREADABLE
 from ingest.errors import NotAvailable
-from ingest.schema import REJECTED, UNREADABLE
 from pipeline.settings import Settings
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

@@ -29,6 +29,7 @@ from ingest.errors import FoldlogError
 from ingest.stop import Stop
 from pipeline import messages
 from pipeline.engine.programs import Program
+from pipeline.engine.without_pandas import start_without_pandas
 from pipeline.settings import Settings
 
 logger = logging.getLogger("foldlog")
@@ -44,14 +45,11 @@ READY = "FOLDLOG_READY"
 
 
 _TOKEN = secrets.token_hex(3)
-"""Containers give the same process ids again and again."""
+"""Tells apart programs with the same process id, since containers give it again and again."""
 
 
-@contextmanager
-def begun(settings: Settings, name: str) -> Iterator[Stop]:
-    """A process that is a program for as long as this lasts; SIGTERM and SIGINT request its end."""
-    settings.protect()
-    messages.set_up(settings)
+def stop_on_signals() -> Stop:
+    """SIGTERM and Ctrl-C request the end from now on, instead of ending the process."""
     stop = Stop()
 
     def request(*_: object) -> None:
@@ -59,6 +57,16 @@ def begun(settings: Settings, name: str) -> Iterator[Stop]:
 
     signal.signal(signal.SIGTERM, request)
     signal.signal(signal.SIGINT, request)
+    return stop
+
+
+@contextmanager
+def begun(settings: Settings, name: str) -> Iterator[Stop]:
+    """A process that is a program for as long as this lasts; SIGTERM and SIGINT request its end."""
+    start_without_pandas()
+    settings.protect()
+    messages.set_up(settings)
+    stop = stop_on_signals()
     gc.disable()  # aggregates live long: looking at them again and again took much of the time
     with _announced(settings, name):
         yield stop

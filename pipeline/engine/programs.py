@@ -10,7 +10,7 @@ from typing import Any
 
 from ingest.errors import FoldlogError
 from pipeline.lock import is_held
-from pipeline.settings import Settings
+from pipeline.paths import Paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Program:
     """Unix time."""
 
     def holds(self, partitions: int) -> str:
-        """What is its own, of a log of so many partitions."""
+        """What nobody else may hold, in words, for a log of so many partitions."""
         if not self.name.startswith("work"):
             return "the read models"
         mine = share_of(self.name.removeprefix("work").strip() or ALL, partitions)
@@ -49,10 +49,10 @@ def share_of(text: str, partitions: int) -> list[int]:
     return [*range(int(index), partitions, int(count))]
 
 
-def running(settings: Settings) -> list[Program]:
+def running(paths: Paths) -> list[Program]:
     """The programs that run on this data directory, by name."""
     found = []
-    for path in settings.programs.glob("*@*") if settings.programs.exists() else ():
+    for path in paths.programs.glob("*@*") if paths.programs.exists() else ():
         with suppress(OSError, ValueError):  # it has just ended, or just begun
             if is_held(path):
                 about: dict[str, Any] = json.loads(path.read_text())
@@ -63,6 +63,6 @@ def running(settings: Settings) -> list[Program]:
 
 
 def _forget(path: Path) -> None:
-    """Of a program that was killed."""
-    with suppress(OSError):  # for whoever may write here
+    """Remove the file of a program that was killed."""
+    with suppress(OSError):  # only who may write here can
         path.unlink()

@@ -31,4 +31,5 @@ class Each(DynamicSink[X], Generic[X]):
         self._at_end = at_end
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _EachPart[X]:
+        """Called by Bytewax in each worker."""
         return _EachPart(self._step, self._at_end)

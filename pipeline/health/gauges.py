@@ -20,9 +20,11 @@ class Gauges(Collector):
         self._settings = settings
 
     def describe(self) -> list[GaugeMetricFamily]:
+        """None: without this, registering would already look everything up."""
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Called by the metrics' server, in a thread of its own, at each scrape."""
         try:
             found = status(self._settings)
         except (FoldlogError, OSError, duckdb.Error):

@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import redis
-
 from ingest import strays
-from ingest.client import open_client, unreachable
-from ingest.domain import Domain
-from ingest.joining import waiting
-from ingest.keys import behind_stream, command_stream, halted_key, repairs_key
-from ingest.schema import REJECTED, UNREADABLE
-from ingest.stream_id import recorded_us
-from pipeline.decide.batch import Fold
+from pipeline.deployment import Deployment
 from pipeline.engine.programs import Program, running
+from pipeline.health.in_redis import ask
 from pipeline.lock import is_held
 from pipeline.log.log import Log
 from pipeline.messages import last_errors
 from pipeline.read.compaction import kept_for_readers
-from pipeline.replay.committed import comparison
 from pipeline.settings import Settings
 from projections.held import positions_in
 
 REDIS_TIMEOUT_S = 2.0
 """How long Redis may take for what is asked of it here."""
 
-STRAYS_WITHIN_S = 0.5
-"""How long to look for stray commands, where no running pipeline has."""
-
 
 @dataclass(frozen=True, slots=True)
 class PartitionStatus:
+    """How far one partition is."""
+
     partition: int
     last_stream_id: str
     """Of the last command that has its outcome in the log."""
@@ -51,6 +39,8 @@ class PartitionStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
+    """How far everything is, and what is wrong."""
+
     partitions: list[PartitionStatus]
     published_age_s: float | None
     """Since the last publish; None where there was none."""
@@ -83,6 +73,7 @@ class Status:
 
     @property
     def lag(self) -> int | None:
+        """Commands that wait in all streams; None where one stream's lag is not known."""
         lags = [p.lag for p in self.partitions]
         return None if None in lags else sum(lag for lag in lags if lag)
 
@@ -116,6 +107,7 @@ class Status:
         return found
 
     def as_json(self, reasons: list[str]) -> dict[str, Any]:
+        """What `foldlog status --json` prints."""
         return {
             "healthy": not reasons,
             "reasons": reasons,
@@ -130,23 +122,23 @@ def status(settings: Settings, timeout_s: float = REDIS_TIMEOUT_S) -> Status:
 
     Raises `LogMismatch` where there is no log of this domain.
     """
-    domain = settings.load_domain()
-    log = Log.open(settings.events, domain=domain.name)
+    deployed = Deployment.open(settings)
+    log = deployed.log
     published = positions_in(settings.published)
     tails = [log.tail(number) for number in range(log.partitions)]
-    redis_says = _ask_redis(settings, domain, log, [t.last_stream_id for t in tails], timeout_s)
+    in_redis = ask(deployed, [tail.last_stream_id for tail in tails], timeout_s)
     partitions = [
         PartitionStatus(
             number,
             tail.last_stream_id,
             tail.next_position,
             published.get(number, 0),
-            redis_says.lags.get(number),
+            in_redis.lags.get(number),
         )
         for number, tail in enumerate(tails)
     ]
     with log.reading():
-        waiting_since = _waiting_since(log, partitions, redis_says.waiting_since)
+        waiting_since = _waiting_since(log, partitions, in_redis.waiting_since)
     kept = kept_for_readers(settings)
     programs = running(settings)
     wanted = settings.lock.read_text().splitlines() if is_held(settings.lock) else []
@@ -154,8 +146,8 @@ def status(settings: Settings, timeout_s: float = REDIS_TIMEOUT_S) -> Status:
     return Status(
         partitions,
         _published_age_s(settings),
-        redis_says.repairs,
-        [f"partition {p} is halted: {why}" for p, why in sorted(redis_says.halted.items())],
+        in_redis.repairs,
+        [f"partition {p} is halted: {why}" for p, why in sorted(in_redis.halted.items())],
         running=bool(programs or wanted),
         programs=programs,
         missing=[name for name in wanted if name not in names],
@@ -163,59 +155,11 @@ def status(settings: Settings, timeout_s: float = REDIS_TIMEOUT_S) -> Status:
         files=sum(len(log.files(number)) for number in range(log.partitions)),
         kept_files=kept.files,
         kept_bytes=kept.bytes,
-        redis_memory_bytes=redis_says.memory_bytes,
-        redis_error=redis_says.error,
-        strays=redis_says.strays,
+        redis_memory_bytes=in_redis.memory_bytes,
+        redis_error=in_redis.error,
+        strays=in_redis.strays,
         errors=last_errors(settings),
     )
-
-
-@dataclass(slots=True)
-class _RedisSays:
-    """What Redis could be asked; less than all where there is an error."""
-
-    lags: dict[int, int] = field(default_factory=dict)
-    waiting_since: dict[int, float] = field(default_factory=dict)
-    """When the first command was recorded that the log does not have, as a Unix time."""
-    repairs: list[str] = field(default_factory=list)
-    halted: dict[int, str] = field(default_factory=dict)
-    strays: dict[str, int] = field(default_factory=dict)
-    memory_bytes: int | None = None
-    error: str | None = None
-
-
-def _ask_redis(
-    settings: Settings, domain: Domain, log: Log, last_stream_ids: list[str], timeout_s: float
-) -> _RedisSays:
-    said, name = _RedisSays(), domain.name
-    fold = Fold(domain, partitions=log.partitions, payload_bytes_max=settings.payload_bytes_max)
-    deadline = time.monotonic() + timeout_s
-    url = settings.reachable_redis
-    with open_client(url, timeout_s) as client:
-        try:
-            for number, last_id in enumerate(last_stream_ids):
-                if time.monotonic() > deadline:
-                    raise redis.TimeoutError("no answer in time")
-                stream, behind = command_stream(name, number), behind_stream(name, number)
-                compare = comparison(log, number, fold)
-                said.lags[number] = waiting(client, stream, behind, last_id, compare)
-                if said.lags[number]:
-                    entries: Any = client.xrange(stream, f"({last_id}", count=1)
-                    for stream_id, _ in entries:
-                        said.waiting_since[number] = recorded_us(stream_id) / 1e6
-            with suppress(redis.ResponseError):  # rights that only this page needs
-                said.memory_bytes = int(client.info("memory")["used_memory"])
-            with suppress(redis.ResponseError):
-                repairs: Any = client.hvals(repairs_key(name))
-                said.repairs = [text.decode() for text in repairs]
-            with suppress(redis.ResponseError):
-                halted: Any = client.hgetall(halted_key(name))
-                said.halted = {int(p): why.decode() for p, why in halted.items()}
-            with suppress(redis.ResponseError):
-                said.strays = strays.found(client, name, len(last_stream_ids), STRAYS_WITHIN_S)
-        except redis.RedisError as error:
-            said.error = str(unreachable(url, error))
-    return said
 
 
 def _waiting_since(
@@ -236,21 +180,3 @@ def _published_age_s(settings: Settings) -> float | None:
     if not settings.published.exists():
         return None
     return max(0.0, time.time() - settings.published.stat().st_mtime)
-
-
-class Tally:
-    """Counts outcomes in the log as it grows, reading each file once."""
-
-    def __init__(self, log: Log) -> None:
-        self._log = log
-        self._next = dict.fromkeys(range(log.partitions), 0)
-        self.commands = 0
-        self.rejected = 0
-
-    def update(self) -> None:
-        for partition, first in self._next.items():
-            for rows in self._log.read(partition, first, ["position", "stream_id", "event_type"]):
-                self.commands += pc.count_distinct(rows["stream_id"]).as_py()
-                turned_down = pc.is_in(rows["event_type"], pa.array([REJECTED, UNREADABLE]))
-                self.rejected += pc.sum(turned_down).as_py()
-                self._next[partition] = rows["position"][-1].as_py() + 1

@@ -17,8 +17,8 @@ from typing import Any
 import duckdb
 
 from ingest.domain import Domain
+from ingest.envelope import AS, LOG_KEY, OR_NULL, field_types
 from ingest.errors import NotAvailable, one_line
-from ingest.schema import AS, LOG_KEY, OR_NULL, field_types
 from projections.session import session
 from projections.sql import named
 
@@ -55,7 +55,7 @@ class Declared:
     event_type: str
     schema_version: int
     fields: Mapping[str, str]
-    """Field → type, as `ingest.schema.field_types` writes it."""
+    """Field → type, as `ingest.envelope.field_types` writes it."""
 
 
 def declared(domain: Domain) -> list[Declared]:

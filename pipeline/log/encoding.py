@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.schema import ENVELOPE
+from ingest.envelope import ENVELOPE
 
 ROW_GROUP = 131_072
 

@@ -20,8 +20,8 @@ import duckdb
 import pyarrow as pa
 
 from ingest.domain import Domain
+from ingest.envelope import ENVELOPE, OR_NULL, OUTCOME_COLUMNS, OUTCOME_TYPES
 from ingest.errors import LogDamaged, LogMismatch, one_line
-from ingest.schema import ENVELOPE, OR_NULL, OUTCOME_COLUMNS, OUTCOME_TYPES
 from pipeline.log.compatibility import UNKNOWN, Declared, declared, incompatible
 from pipeline.log.log import MEND, Log
 from projections.session import session

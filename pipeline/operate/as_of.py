@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
@@ -13,16 +12,18 @@ import pyarrow as pa
 
 from ingest.domain import Domain
 from ingest.errors import ReadModelFailed
+from pipeline.deployment import Deployment
 from pipeline.log.log import Log
 from pipeline.log.schemas import check
 from pipeline.replay.states import folded, scan
 from pipeline.settings import Settings
-from projections.connection import Config, in_memory
-from projections.model import View, read_models, relations_in
+from projections.model import View, read_models
 from projections.relations import Positions, files_between
 from projections.sandbox import check as check_question
 from projections.sandbox import shut_in
+from projections.session import Config, in_memory
 from projections.sql import quoted
+from projections.syntax import relations_in
 from projections.tables import Tables
 from projections.upcast import current_rows
 
@@ -48,9 +49,8 @@ def as_of(
     Raises `LogMismatch` where there is no log of the domain, and `ReadModelFailed` where events
     without those that had occurred later do not make a history.
     """
-    settings = settings or Settings()
-    domain = settings.load_domain()
-    log = Log.open(settings.events, domain=domain.name)
+    deployed = Deployment.open(settings or Settings())
+    domain, log = deployed.domain, deployed.log
     check(domain, log)
     with ExitStack() as reading:
         reading.enter_context(log.reading())
@@ -63,34 +63,30 @@ def as_of(
                 check_question(db, query)
         moment = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
         condition = f"{by} <= TIMESTAMP {quoted(moment.isoformat(sep=' '))}"
-        tables = Tables(db, domain, _named(domain, query))
+        tables = Tables(db, domain, _named(domain, db, query))
         tables.prepare(log.partitions)
         rows = current_rows(domain, log, {}, until, files)
         tables.set_log(f"SELECT * FROM ({rows}) WHERE {condition}")
-        for model in tables.stored:
-            tables.create(model)
 
         def states(_: Positions, until: Positions) -> pa.Table:
             return _folded(domain, log, until, condition)
 
-        tables.apply_range(tables.stored, log, {}, until, states, condition, files)
+        tables.build(tables.stored, log, until, states, condition, files)
         tables.show()
         weakref.finalize(db, reading.pop_all().close)
     return db
 
 
-def _named(domain: Domain, query: str | None) -> Collection[str] | None:
+def _named(domain: Domain, db: duckdb.DuckDBPyConnection, query: str | None) -> set[str] | None:
     """The read models that a query needs; None for all, also where it cannot be read."""
-    found = None if query is None else relations_in(query)
+    found = None if query is None else relations_in(db, query)
     if found is None:
         return None
-    reads = {m.name: m.reads for m in read_models(domain) if isinstance(m, View)}
-    needed: set[str] = set()
-    waiting = set(found)
-    while waiting:
-        name = waiting.pop()
-        needed.add(name)
-        waiting |= reads.get(name, frozenset()) - needed
+    models = read_models(domain)
+    needed = {model.name for model in models if model.name.lower() in found}
+    for model in reversed(models):  # a view comes after what it reads
+        if isinstance(model, View) and model.name in needed:
+            needed |= model.reads
     return needed
 
 

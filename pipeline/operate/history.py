@@ -8,7 +8,7 @@ from typing import Any
 
 from ingest.command import partition_of
 from ingest.errors import NotAvailable
-from pipeline.log.log import Log
+from pipeline.deployment import Deployment
 from pipeline.log.schemas import check
 from pipeline.replay.decode import Decoder
 from pipeline.replay.states import scan
@@ -31,9 +31,8 @@ class Happening:
 
 def history(aggregate_id: str, settings: Settings | None = None) -> list[Happening]:
     """All that has happened to an aggregate, from the log. Raises `NotAvailable` for nothing."""
-    settings = settings or Settings()
-    domain = settings.load_domain()
-    log = Log.open(settings.events, domain=domain.name)
+    deployed = Deployment.open(settings or Settings())
+    domain, log = deployed.domain, deployed.log
     check(domain, log)
     partition = partition_of(aggregate_id, log.partitions)
     decoder = Decoder(domain)

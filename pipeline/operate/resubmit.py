@@ -15,9 +15,9 @@ from pydantic_core import from_json
 
 from ingest import strays
 from ingest.client import connect as connect_redis
-from ingest.client import explained
+from ingest.diagnosis import explained
 from ingest.errors import FoldlogError, one_line
-from pipeline.log.log import Log
+from pipeline.deployment import Deployment
 from pipeline.settings import Settings
 from projections import connect
 
@@ -61,8 +61,8 @@ def move_strays(settings: Settings, *, yes: bool) -> Iterator[tuple[str, int]]:
 
     Raises `FoldlogError` where there is no log, or Redis does not allow it.
     """
-    domain = settings.load_domain()
-    partitions = Log.open(settings.events, domain=domain.name).partitions
+    deployed = Deployment.open(settings)
+    domain, partitions = deployed.domain, deployed.log.partitions
     url = settings.reachable_redis
     with connect_redis(url) as client, explained(url):
         for stream, waiting in strays.look(client, domain.name, partitions).items():

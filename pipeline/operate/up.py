@@ -17,17 +17,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from ingest.acl import try_rights
-from ingest.client import (
-    connect,
-    durability_warning,
-    explained,
-    shown,
-)
+from ingest.child import with_parent
+from ingest.client import connect, durability_warning
+from ingest.diagnosis import explained, shown
 from ingest.errors import FoldlogError
 from ingest.keys import partitions_key
-from ingest.server import EmbeddedServer, die_with_parent
+from ingest.server import EmbeddedServer
+from ingest.stop import Stop
 from pipeline import messages
-from pipeline.engine.program import READY, TOLD
+from pipeline.engine.program import READY, TOLD, stop_on_signals
 from pipeline.engine.programs import named
 from pipeline.log.log import Log
 from pipeline.log.schemas import Schemas
@@ -50,7 +48,7 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
 
     Raises `FoldlogError` when it cannot start or go on.
     """
-    stop = _Stop()
+    stop = stop_on_signals()  # first of all, so that no signal is missed
     domain = settings.load_domain()
     with settings.alone(LOCK_TIMEOUT_S) as lock, _redis(settings, lock) as server:
         messages.shorten(settings)
@@ -88,18 +86,6 @@ def _redis(settings: Settings, lock: int) -> Iterator[EmbeddedServer | None]:
         server.stop()
 
 
-class _Stop:
-    """SIGTERM or Ctrl-C has come. Made first of all, so that none is missed."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._request)
-
-    def _request(self, *_: object) -> None:
-        self.requested = True
-
-
 class _Child:
     """One program, started again by itself when it dies."""
 
@@ -129,10 +115,9 @@ class _Child:
         self._ready, telling = os.pipe()
         os.set_blocking(self._ready, False)
         self.process = subprocess.Popen(
-            self._words,
+            with_parent(self._words),
             env=self._environment | {READY: str(telling)},
             start_new_session=True,
-            preexec_fn=die_with_parent,
             pass_fds=[self._lock, telling],
         )
         os.close(telling)
@@ -181,20 +166,23 @@ class _Child:
 
 
 class _Watch:
-    """Keeps the programs running: first the read side, so that there is a file to ask."""
+    """Keeps the programs running. Workers read no command before there is a file to ask."""
 
-    def __init__(self, settings: Settings, lock: int, stop: _Stop) -> None:
+    def __init__(self, settings: Settings, lock: int, stop: Stop) -> None:
         environment = {**os.environ, **settings.as_environment()}
         count = settings.workers
         shares = [f"{number}/{count}" for number in range(count)]
-        self._published = settings.published
         self._stop = stop
         self._read = _Child("read", ["pipeline.operate.read"], environment, lock)
         self._workers = [
-            _Child(named(share), ["pipeline.operate.work", share], environment, lock)
+            _Child(
+                named(share),
+                ["pipeline.operate.work", share, str(settings.published)],
+                environment,
+                lock,
+            )
             for share in shares
         ]
-
         wanted = "\n".join(child.name for child in (*self._workers, self._read))
         os.ftruncate(lock, 0)
         os.pwrite(lock, wanted.encode(), 0)
@@ -205,10 +193,8 @@ class _Watch:
             while not self._stop.requested:
                 if server is not None:
                     server.keep_running()
-                self._read.keep_running()
-                if self._published.exists():
-                    for worker in self._workers:
-                        worker.keep_running()
+                for child in (self._read, *self._workers):
+                    child.keep_running()
                 time.sleep(WATCH_S)
         finally:
             codes = self._end()

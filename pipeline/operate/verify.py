@@ -12,17 +12,17 @@ import pyarrow.compute as pc
 
 from ingest.domain import Domain
 from ingest.errors import LogDamaged
+from pipeline.deployment import Deployment
 from pipeline.log.log import Log
 from pipeline.log.names import LogFile
 from pipeline.log.schemas import problems
 from pipeline.replay.states import Refold
 from pipeline.settings import Settings
 from projections.held import Held
-from projections.model import View, read_models
 from projections.session import session
-from projections.sql import named
-from projections.tables import digest
-from projections.writer import Writer
+from projections.sql import named, quoted
+from projections.tables import Tables, digest
+from projections.writer_file import opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +41,13 @@ def verify(settings: Settings, seen: Callable[[int, int], None]) -> Verified:
     `seen(files, of)` is called as it goes. Raises `LogMismatch` where there is no log of this
     domain.
     """
-    domain = settings.load_domain()
-    log = Log.open(settings.events, domain=domain.name)
-    with log.reading():
-        return _verify(settings, domain, log, seen)
+    deployed = Deployment.open(settings)
+    with deployed.log.reading():
+        return _verify(deployed, seen)
 
 
-def _verify(
-    settings: Settings, domain: Domain, log: Log, seen: Callable[[int, int], None]
-) -> Verified:
+def _verify(deployed: Deployment, seen: Callable[[int, int], None]) -> Verified:
+    settings, domain, log = deployed.settings, deployed.domain, deployed.log
     files = [(p, file) for p in range(log.partitions) for file in log.files(p)]
     wrong: list[str] = []
     rows = 0
@@ -114,9 +112,8 @@ def _wrong_versions(rows: pa.Table) -> list[str]:
 
 def _compare(settings: Settings, domain: Domain, log: Log) -> tuple[int, list[str]]:
     """How many read models there are, and those whose rows differ from what the log gives."""
-    models = [m for m in read_models(domain) if not isinstance(m, View)]
-    with tempfile.TemporaryDirectory() as folder, session() as db:
-        db.execute(f"ATTACH '{settings.published}' AS published (READ_ONLY)")
+    with tempfile.TemporaryDirectory() as folder, opened(Path(folder) / "made.duckdb") as db:
+        db.execute(f"ATTACH {quoted(str(settings.published))} AS published (READ_ONLY)")
         held = Held(db, "published")
         until = held.positions()
         identity, _ = held.origin() or (None, "")
@@ -125,21 +122,20 @@ def _compare(settings: Settings, domain: Domain, log: Log) -> tuple[int, list[st
                 f"{settings.published} was made from another log;"
                 " `foldlog up` makes a new one at its start"
             ]
-        made = Path(folder) / "verify.duckdb"
-        writer = Writer(made, domain, log, Refold(domain, log))
-        writer.catch_up(until)
-        writer.close()
-        db.execute(f"ATTACH '{made}' AS made (READ_ONLY)")
+        tables = Tables(db, domain)
+        tables.prepare(log.partitions)
+        tables.build(tables.stored, log, until, Refold(domain, log))
+        tables.show()
         wrong = []
         shown = held.models()
-        for model in models:
+        for model in tables.stored:
             if (model.name, digest(model)) not in shown:
                 wrong.append(
                     f"read model {model.name} is not built as it is declared now:"
                     " `foldlog rebuild` does it"
                 )
                 continue
-            ours, log_says = f"published.main.{named(model.name)}", f"made.main.{named(model.name)}"
+            ours, log_says = f"published.main.{named(model.name)}", f"main.{named(model.name)}"
             (differing,) = db.execute(
                 f"SELECT count(*) FROM ((FROM {ours} EXCEPT ALL FROM {log_says})"
                 f" UNION ALL (FROM {log_says} EXCEPT ALL FROM {ours}))"
@@ -149,4 +145,4 @@ def _compare(settings: Settings, domain: Domain, log: Log) -> tuple[int, list[st
                     f"read model {model.name}: {differing} rows differ from the log;"
                     f" `foldlog rebuild {model.name}` builds it anew"
                 )
-    return len(models), wrong
+    return len(tables.stored), wrong

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
+import time
 from contextlib import ExitStack
 
 from bytewax.dataflow import Dataflow
@@ -15,11 +17,24 @@ from pipeline.engine.programs import ALL, named
 from pipeline.settings import Settings
 from pipeline.work.dataflow import prepare
 
+WATCH_S = 0.02
+"""How often to look for the file that the first command waits for."""
 
-def work(settings: Settings, share: str = ALL) -> int:
-    """Run the write side over a share until SIGTERM or Ctrl-C; the exit code."""
+
+def work(settings: Settings, share: str = ALL, after: str | None = None) -> int:
+    """Run the write side over a share until SIGTERM or Ctrl-C; the exit code.
+
+    It reads the first command when there is a file `after`, where one is named.
+    """
+
+    def serving(stop: Stop) -> Dataflow:
+        flow = _serving(settings, share, lives, stop)
+        while after is not None and not os.path.exists(after) and not stop.requested:
+            time.sleep(WATCH_S)
+        return flow
+
     with ExitStack() as lives:
-        return run(settings, named(share), lambda stop: _serving(settings, share, lives, stop))
+        return run(settings, named(share), serving)
 
 
 def by_hand() -> Dataflow:

@@ -30,7 +30,7 @@ def export(settings: Settings) -> list[Path]:
     log = Log.open(settings.events, domain=domain.name)
     settings.protect()
     refusal = f"another export writes to {settings.exported}; wait for it"
-    with alone(settings.data / "export.lock", refusal, WAIT_S):
+    with alone(settings.export_lock, refusal, WAIT_S):
         paths, positions = export_read_models(settings.published, settings.exported)
         return paths + _add(settings, domain, log, positions)
 
@@ -39,7 +39,7 @@ def export_changes(settings: Settings, log: Log) -> None:
     """The same where something was published since. Leaves out the log's relations, which take as
     much room as the log, until somebody has asked for them once."""
     if is_due(settings.published, settings.exported):
-        with alone(settings.data / "export.lock", "another export runs", WAIT_S):
+        with alone(settings.export_lock, "another export runs", WAIT_S):
             _, positions = export_read_models(settings.published, settings.exported)
             if dataset.is_there(settings.exported):
                 _add(settings, settings.load_domain(), log, positions, threads=1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 
 from ingest import crash
-from ingest.errors import DataInUse, FoldlogError
+from ingest.domain import Domain
+from ingest.errors import DataInUse, FoldlogError, ReadModelInvalid
 from pipeline.log.log import Log
 from pipeline.replay.states import Refold
 from pipeline.settings import Settings
@@ -15,18 +17,23 @@ from projections.model import View, read_models
 from projections.publish import Publisher
 from projections.writer import Writer
 
+logger = logging.getLogger("foldlog")
+
 TAKE_OVER_S = 60
 """How long a running pipeline may take until it begins to take the rebuilt rows over."""
 
 
-def _hand_over(settings: Settings, waiting: Callable[[], None]) -> None:
-    """Until the rebuilt file has been taken over, by a running pipeline or else here."""
+def hand_over(settings: Settings, domain: Domain, log: Log, waiting: Callable[[], None]) -> None:
+    """Until the rebuilt file has been taken over, by a running pipeline or else here.
+
+    `waiting` is called now and then. Raises `FoldlogError` where the pipeline does not begin.
+    """
     deadline = time.monotonic() + TAKE_OVER_S
     while settings.rebuilt.exists():
         waiting()
         try:
             with settings.alone():
-                take_over(settings)
+                _take_over_alone(settings, domain, log)
         except DataInUse:
             if time.monotonic() > deadline:
                 raise FoldlogError(
@@ -36,19 +43,33 @@ def _hand_over(settings: Settings, waiting: Callable[[], None]) -> None:
             time.sleep(0.1)
 
 
-def take_over(settings: Settings) -> None:
+def _take_over_alone(settings: Settings, domain: Domain, log: Log) -> None:
     """What the pipeline does with a rebuilt file, where none runs."""
-    domain = settings.load_domain()
-    log = Log.open(settings.events, domain=domain.name)
     with held_in(settings.rebuilt) as held:
         rebuilt = {name for name, _ in held.models()}
     others = {m.name for m in read_models(domain) if not isinstance(m, View)} - rebuilt
-    path = settings.data / "writer.duckdb"
-    writer = Writer(path, domain, log, Refold(domain, log), only=others)
+    refold = Refold(domain, log)
+    writer = Writer.open(settings.writers_file, domain, log, refold, only=others)
+    writer.migrate()
     writer.catch_up()
-    writer.adopt(settings.rebuilt)
-    Publisher(writer, settings.published, 0).publish()
+    take_over(settings, writer, Publisher(writer, settings.published, 0).publish)
     writer.close()
+
+
+def take_over(settings: Settings, writer: Writer, publish: Callable[[], object]) -> None:
+    """Let the writer take over what a rebuild has made, publish it, and remove the rebuilt file.
+
+    Nothing is done while the writer is behind that file. Where the declarations of now do not hold,
+    the file is removed, and the read models stay as they are.
+    """
+    try:
+        if not writer.adopt(settings.rebuilt):
+            return
+    except ReadModelInvalid as error:
+        logger.warning("the read models stay as they are: %s", error)
+    else:
+        logger.info("rebuilt read models are taken over")
+    publish()
     crash.point("hand_over.to_remove")
     settings.rebuilt.unlink()
     crash.point("hand_over.removed")

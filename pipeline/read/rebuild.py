@@ -21,15 +21,15 @@ from ingest.errors import DataInUse, FoldlogError, LogDamaged, ReadModelFailed, 
 from pipeline.lock import alone
 from pipeline.log.log import MEND, Log
 from pipeline.log.schemas import check
-from pipeline.read.hand_over import _hand_over
+from pipeline.read.hand_over import hand_over
 from pipeline.read.refold import refolded
 from pipeline.settings import Settings
 from projections.held import held_in
-from projections.model import Folded, View, read_models
+from projections.model import Folded, Stored
 from projections.relations import Positions
-from projections.tables import Stored, Tables, digest
+from projections.tables import Tables, digest
 from projections.upcast import current_rows
-from projections.writer import opened
+from projections.writer_file import opened
 
 SAMPLE_S = 0.2
 
@@ -60,20 +60,14 @@ def rebuild(
     settings.protect()
     check(domain, log)
     only_one = alone(
-        settings.data / "rebuild.lock", "another rebuild runs on this data directory; wait for it"
+        settings.rebuild_lock, "another rebuild runs on this data directory; wait for it"
     )
     with only_one, log.reading():
-        aside = settings.data / "rebuilding.duckdb"
-        crash.point("rebuild.to_clear")
-        aside.unlink(missing_ok=True)
-        crash.point("rebuild.cleared")
         until = {p: log.next_position(p) for p in range(log.partitions)}
         total, built = sum(until.values()), []
-        with opened(aside) as db:
-            # The file is read once: packing its strings takes longer than writing them does.
-            db.execute("SET disabled_compression_methods = 'fsst,dict_fsst'")
+        with _new_file(settings) as db:
             tables = Tables(db, domain)
-            views = [m.name for m in read_models(domain) if isinstance(m, View)]
+            views = {view.name for view in tables.views}
             named = [name for name in names if name not in views]
             wanted = _wanted(settings, tables, named, everything)
             tables.prepare(log.partitions)
@@ -84,12 +78,10 @@ def rebuild(
                     seen(model.name, int((number + done) * total), len(wanted) * total)
 
                 started = time.monotonic()
-                tables.create(model)
+                watched = nullcontext() if isinstance(model, Folded) else _watched(db, share)
                 try:
-                    watched = nullcontext() if isinstance(model, Folded) else _watched(db, share)
                     with watched:
-                        folded = refolded(settings, share)
-                        tables.apply_range([model], log, {}, until, folded)
+                        tables.build([model], log, until, refolded(settings, share))
                 except duckdb.Error as error:
                     raise ReadModelFailed(
                         f"{model.name} cannot be built: {one_line(error)};"
@@ -98,19 +90,33 @@ def rebuild(
                 built.append(Built(model.name, total, time.monotonic() - started))
             last_ids = {p: log.stream_id(p, end - 1) or "" for p, end in until.items() if end}
             tables.move_to(until, last_ids)
-            crash.point("rebuild.to_checkpoint")
-            db.execute("CHECKPOINT")
-            crash.point("rebuild.checkpointed")
-        crash.point("rebuild.to_rename")
-        os.replace(aside, settings.rebuilt)
-        crash.point("rebuild.renamed")
-        _hand_over(settings, lambda: seen("handing over", len(wanted) * total, len(wanted) * total))
+        all_rows = len(wanted) * total
+        hand_over(settings, domain, log, lambda: seen("handing over", all_rows, all_rows))
         if left := _wanted(settings, tables, (), everything=False):
             raise DataInUse(
                 f"{left[0].name} is not taken over: the running pipeline has other code of the"
                 f" domain; start it again, and it builds {left[0].name} by itself"
             )
     return built
+
+
+@contextmanager
+def _new_file(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A file beside the pipeline's, which is the rebuilt one as soon as all is in it."""
+    aside = settings.rebuilding
+    crash.point("rebuild.to_clear")
+    aside.unlink(missing_ok=True)
+    crash.point("rebuild.cleared")
+    with opened(aside) as db:
+        # The file is read once: packing its strings takes longer than writing them does.
+        db.execute("SET disabled_compression_methods = 'fsst,dict_fsst'")
+        yield db
+        crash.point("rebuild.to_checkpoint")
+        db.execute("CHECKPOINT")
+        crash.point("rebuild.checkpointed")
+    crash.point("rebuild.to_rename")
+    os.replace(aside, settings.rebuilt)
+    crash.point("rebuild.renamed")
 
 
 def _wanted(

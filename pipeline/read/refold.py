@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from pipeline.decide.aggregates import Aggregate
 from pipeline.decide.folded_rows import FoldedRows
+from pipeline.engine.without_pandas import start_without_pandas
 from pipeline.log.log import Log
 from pipeline.replay.decode import Decoder
 from pipeline.replay.states import fold_rows, scan
@@ -30,6 +31,7 @@ _folded_rows: Any = None
 
 def _begin(counter: Any) -> None:
     global _folded_rows
+    start_without_pandas()
     _folded_rows = counter
 
 

@@ -40,6 +40,7 @@ class Rows:
 
     @property
     def end(self) -> int:
+        """The position after the last row."""
         return self.first + len(self.table)
 
 
@@ -139,4 +140,5 @@ class LogSource(DynamicSource[Look]):
         self._stop = stop
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _LogPart:
+        """Called by Bytewax."""
         return _LogPart(self._follower, self._rows_max, self._stop)

@@ -61,6 +61,7 @@ class States:
 
     @property
     def positions(self) -> dict[int, int]:
+        """Partition → the next position to fold."""
         return {number: p.next_position for number, p in self._partitions.items()}
 
     def fold(self, found: Iterable[Rows]) -> None:

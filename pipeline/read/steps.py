@@ -13,25 +13,25 @@ from functools import partial
 import duckdb
 import pyarrow as pa
 
-from ingest import crash
 from ingest.domain import Domain
-from ingest.errors import NoRoom, ReadModelInvalid, one_line
+from ingest.errors import NoRoom, one_line
 from ingest.stop import Stop
 from pipeline.engine import metrics
 from pipeline.engine.program import every, ready
 from pipeline.log.log import Log
 from pipeline.read.compaction import compact
 from pipeline.read.exports import export_changes
+from pipeline.read.hand_over import take_over
 from pipeline.read.source import Follower, Look, Rows
 from pipeline.read.states import States
 from pipeline.replay.snapshots import Snapshots
 from pipeline.replay.states import Refold
 from pipeline.settings import Settings
+from projections.model import sql_files
 from projections.publish import Publisher
 from projections.writer import Writer
 
 logger = logging.getLogger("foldlog")
-
 
 CATCH_UP_ROWS = 1_000_000
 """Rows of the log that are applied at a time while it is far behind."""
@@ -60,9 +60,13 @@ class Reader:
     def start(self, stop: Stop) -> Follower:
         """Open the file of read models, and bring it near the log's end."""
         settings, domain, log = self._settings, self._domain, self._log
-        path = settings.data / "writer.duckdb"
         with _no_room():
-            self.writer = Writer(path, domain, log, Refold(domain, log))
+            refold = Refold(domain, log)
+            self.writer = Writer.open(settings.writers_file, domain, log, refold)
+            self.writer.migrate()
+            if not sql_files(domain):
+                where = domain.read_models or "the domain, which names no folder (read_models=…)"
+                logger.info("%s is the only read model: no .sql files in %s", domain.folded, where)
             self._publisher = Publisher(
                 self.writer, settings.published, settings.publish_interval_ms / 1000
             )
@@ -70,7 +74,7 @@ class Reader:
                 self._publisher.publish()  # whoever has an outcome finds a file to ask
         ready()
         snapshots = Snapshots(
-            settings.data / "states",
+            settings.states,
             domain,
             rows=settings.snapshot_rows,
             in_memory=settings.aggregates_in_memory // log.partitions,
@@ -138,12 +142,9 @@ class Reader:
         now = time.monotonic()
         changed = self._flushed or now >= self._look_at
         with _no_room():
-            if self._settings.rebuilt.exists() and self._take_over():
-                self._publish()
-                crash.point("hand_over.to_remove")
-                self._settings.rebuilt.unlink()
-                crash.point("hand_over.removed")
-            elif look.last or (changed and now >= self._publisher.next_at):
+            if self._settings.rebuilt.exists():
+                take_over(self._settings, self.writer, self._publish)
+            if look.last or (changed and now >= self._publisher.next_at):
                 self._publish()
 
     def _publish(self) -> None:
@@ -151,17 +152,6 @@ class Reader:
             self._publisher.publish()
         self._states.held_durably()
         self._flushed, self._look_at = False, time.monotonic() + IDLE_LOOK_S
-
-    def _take_over(self) -> bool:
-        """Adopt what a rebuild has made; false while this side is behind it."""
-        try:
-            if not self.writer.adopt(self._settings.rebuilt):
-                return False
-        except ReadModelInvalid as error:
-            logger.warning("the read models stay as they are: %s", error)
-        else:
-            logger.info("rebuilt read models are taken over")
-        return True
 
     def close(self, stop: Stop) -> None:
         """Called when everything has been handled."""

@@ -8,17 +8,18 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.entries import Entry
-from ingest.joining import Compare, Standing
+from ingest.entries import Compare, Entry, Standing
 from ingest.stream_id import as_numbers
-from pipeline.decide.batch import Fold
+from pipeline.decide.batch import BatchDecider
 from pipeline.decide.partition import Partition
 from pipeline.log.log import Log
 from pipeline.log.names import LogFile
 
 
-def comparison(log: Log, number: int, fold: Fold, partition: Partition | None = None) -> Compare:
-    """Which of some entries of a partition's stream the log has; see `ingest.joining.Standing`.
+def comparison(
+    log: Log, number: int, decider: BatchDecider, partition: Partition | None = None
+) -> Compare:
+    """Which of some entries of a partition's stream the log has; see `ingest.entries.Standing`.
 
     Those whose command `partition` remembers from another entry are duplicates.
     """
@@ -27,7 +28,7 @@ def comparison(log: Log, number: int, fold: Fold, partition: Partition | None = 
         kept = _kept(log, number, [entry[0].decode() for entry in entries])
         found: list[Standing] = []
         for entry in entries:
-            known_by = fold.known_by(entry)
+            known_by = decider.known_by(entry)
             if kept.get(entry[0].decode()) == known_by:
                 found.append("committed")
             else:

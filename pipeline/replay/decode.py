@@ -7,10 +7,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.columns import Column, as_is, record_of, values_of
+from ingest.columns.arrays import values_of
+from ingest.columns.column import Column, as_is
+from ingest.columns.declared import record_of
 from ingest.domain import Domain
+from ingest.envelope import OUTCOME_TYPES
 from ingest.errors import LogMismatch
-from ingest.schema import OUTCOME_TYPES
 from projections.upcast import upcast_table
 
 

@@ -18,10 +18,10 @@ from bytewax.dataflow import Dataflow
 from ingest.source import CommandSource
 from ingest.stop import Stop
 from ingest.strays import Watch
+from pipeline.deployment import Deployment
 from pipeline.engine.program import every, run_of
 from pipeline.engine.programs import named, share_of
 from pipeline.engine.sink import Each
-from pipeline.log.log import Log
 from pipeline.settings import Settings
 from pipeline.work.steps import Worker
 
@@ -42,10 +42,10 @@ def build(worker: Worker, stop: Stop) -> Dataflow:
 
 def prepare(settings: Settings, share: str, lives: ExitStack, stop: Stop) -> Dataflow:
     """The dataflow over a share of the log's partitions; makes the log where there is none."""
-    domain = settings.load_domain()
-    log = Log.create(settings.events, partitions=settings.partitions, domain=domain.name)
-    mine = share_of(share, log.partitions)
+    deployed = Deployment.create(settings)
+    partitions = deployed.log.partitions
+    mine = share_of(share, partitions)
     if 0 in mine:
-        strays = Watch(settings.reachable_redis, domain.name, log.partitions)
+        strays = Watch(settings.reachable_redis, deployed.domain.name, partitions)
         lives.enter_context(every(STRAYS_S, strays, at_start=True))
-    return build(Worker(settings, mine, log, run_of(named(share))), stop)
+    return build(Worker(deployed, mine, run_of(named(share))), stop)

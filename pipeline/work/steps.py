@@ -12,17 +12,14 @@ from ingest.errors import DomainFailed, Superseded
 from ingest.halted import tell_halted
 from ingest.reader import StreamReader
 from ingest.stop import Stop
-from pipeline.decide.batch import Fold
 from pipeline.decide.outcomes import Window
 from pipeline.decide.partition import Decided, Partition
+from pipeline.deployment import Deployment
 from pipeline.engine import metrics
 from pipeline.engine.program import ready
-from pipeline.log.log import Log
 from pipeline.log.schemas import Schemas
 from pipeline.replay.committed import comparison
 from pipeline.replay.restore import restore
-from pipeline.replay.snapshots import Snapshots
-from pipeline.settings import Settings
 from projections.held import positions_in
 
 logger = logging.getLogger("foldlog")
@@ -39,23 +36,16 @@ LOOK_S = 0.5
 class Worker:
     """The steps, and what they remember: the partitions of a share, each with its reader."""
 
-    def __init__(self, settings: Settings, share: Sequence[int], log: Log, run: str) -> None:
+    def __init__(self, deployed: Deployment, share: Sequence[int], run: str) -> None:
         """`run` names this worker to those that would work on the same partitions."""
         self._run = run
-        self.domain = settings.load_domain()
-        self._settings = settings
-        self._log = log
+        self._settings = settings = deployed.settings
+        self._domain = deployed.domain
+        self._log = log = deployed.log
         self._share = share
-        self._schemas = Schemas(self.domain, log)
-        self._fold = Fold(
-            self.domain, partitions=log.partitions, payload_bytes_max=settings.payload_bytes_max
-        )
-        self._snapshots = Snapshots(
-            settings.data / "snapshots",
-            self.domain,
-            rows=settings.snapshot_rows,
-            in_memory=settings.aggregates_in_memory // log.partitions,
-        )
+        self._schemas = Schemas(self._domain, log)
+        self._decider = deployed.decider()
+        self._snapshots = deployed.snapshots(settings.snapshots)
         self._window = Window(
             us=round(settings.dedupe_window_s * 1e6),
             rows=settings.dedupe_rows_max // log.partitions,
@@ -108,7 +98,7 @@ class Worker:
         settings = self._settings
         try:
             owned, last_id = restore(
-                self.domain, self._log, number, self._window,
+                self._domain, self._log, number, self._window,
                 self._snapshots.open(number), self._snapshots.reached,
             )  # fmt: skip
         except DomainFailed as error:
@@ -118,13 +108,13 @@ class Worker:
         self._owned[number] = owned
         self._readers[number] = StreamReader(
             settings.reachable_redis,
-            self.domain.name,
+            self._domain.name,
             number,
             last_id,
             partitions=self._log.partitions,
             batch_max=settings.batch_max,
             linger_ms=settings.linger_ms,
-            compare=comparison(self._log, number, self._fold, owned),
+            compare=comparison(self._log, number, self._decider, owned),
         )
 
     def decide(self, batch: Batch) -> Decided | None:
@@ -136,10 +126,10 @@ class Worker:
         if owned is None:
             return None
         try:
-            decided = self._fold.decide(owned, batch)
+            decided = self._decider.decide(owned, batch)
         except DomainFailed as error:
             self._tell_halted(batch.partition, error)
-            decided = self._fold.decide(owned, batch.before(error.stream_id))
+            decided = self._decider.decide(owned, batch.before(error.stream_id))
             self._halted[batch.partition] = self._readers.pop(batch.partition)
             self._reading = [*self._readers.items()]
         owned.apply(decided)
@@ -149,7 +139,7 @@ class Worker:
     def _tell_halted(self, number: int, error: DomainFailed) -> None:
         """A partition is read no more until the code is mended and started; the others go on."""
         logger.error("partition %s is halted, the others go on: %s", number, error)
-        tell_halted(self._settings.reachable_redis, self.domain.name, number, str(error))
+        tell_halted(self._settings.reachable_redis, self._domain.name, number, str(error))
 
     def commit(self, decided: Decided) -> Decided | None:
         """Write a batch to the log, durably; None where the partition is not this worker's."""

@@ -11,6 +11,8 @@ from projections.query import Query
 
 
 class Cart(BaseModel):
+    """A row of `carts`: how many units are in it, their value, and when events of it occurred."""
+
     cart_id: str
     status: Literal["open", "checked out"]
     units: int
@@ -28,6 +30,8 @@ class GetCart(Query[Cart | None]):
 
 
 class CartItem(BaseModel):
+    """A row of `cart_items`, of one cart: how many units of a product, and their value."""
+
     product_id: str
     quantity: int
     value_cents: int
@@ -45,6 +49,8 @@ class GetCartItems(Query[list[CartItem]]):
 
 
 class ProductSales(BaseModel):
+    """What a product has sold: units less those that were taken out again."""
+
     product_id: str
     units: int
     revenue_cents: int
@@ -65,6 +71,8 @@ class TopProducts(Query[list[ProductSales]]):
 
 
 class DaySales(BaseModel):
+    """A row of `sales_daily`: a day's sales, and of how many products."""
+
     day: date
     units: int
     revenue_cents: int
@@ -83,6 +91,8 @@ class SalesByDay(Query[list[DaySales]]):
 
 
 class FunnelHour(BaseModel):
+    """A row of `hourly_funnel`: how many events of each kind an hour had."""
+
     hour: datetime
     carts_begun: int
     products_added: int
@@ -103,6 +113,8 @@ class CartFunnel(Query[list[FunnelHour]]):
 
 
 class AbandonedCart(BaseModel):
+    """A cart that somebody may have forgotten, and when it was last touched."""
+
     cart_id: str
     units: int
     value_cents: int

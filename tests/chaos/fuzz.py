@@ -13,8 +13,8 @@ from typing import Any
 
 from ingest.cart import cart
 from ingest.entries import Batch
-from ingest.schema import REJECTED, UNREADABLE
-from pipeline.decide.batch import Fold
+from ingest.envelope import REJECTED, UNREADABLE
+from pipeline.decide.batch import BatchDecider
 from pipeline.decide.partition import Partition
 from pipeline.log.encoding import encoded
 from tests.running import entry
@@ -81,7 +81,7 @@ def command_id_in(payload: bytes) -> str | None:
 def fuzz(seed: int, count: int) -> dict[str, int]:
     """Outcomes by kind. Raises `AssertionError` where a payload has not exactly one."""
     rnd = random.Random(seed)
-    fold = Fold(cart, partitions=1, payload_bytes_max=65_536)
+    fold = BatchDecider(cart, partitions=1, payload_bytes_max=65_536)
     partition = Partition(0)
     kinds = {"accepted": 0, "rejected": 0, "unreadable": 0, "duplicate": 0}
     seen: set[str] = set()
@@ -109,7 +109,7 @@ def fuzz(seed: int, count: int) -> dict[str, int]:
 
 def rate(payloads: list[bytes]) -> float:
     """Commands a second through the fold alone."""
-    fold = Fold(cart, partitions=1, payload_bytes_max=65_536)
+    fold = BatchDecider(cart, partitions=1, payload_bytes_max=65_536)
     entries = [entry(i, payload) for i, payload in enumerate(payloads)]
     started = time.perf_counter()
     fold.decide(Partition(0), Batch(0, entries))

@@ -9,10 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ingest.command import Command, Identifier
-from ingest.decider import Decider
-from ingest.domain import Domain
-from ingest.errors import Rejected
+from ingest import Command, Decider, Domain, Identifier, Rejected
 
 DAILY_LIMIT_CENTS = 100_000
 

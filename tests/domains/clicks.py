@@ -12,10 +12,7 @@ from uuid import UUID
 
 from pydantic import Field, NaiveDatetime
 
-from ingest.command import Command, Identifier
-from ingest.decider import Decider
-from ingest.domain import Domain
-from ingest.errors import Rejected
+from ingest import Command, Decider, Domain, Identifier, Rejected
 
 ASLEEP = timedelta(minutes=30)
 

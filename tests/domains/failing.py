@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ingest.command import Command, Identifier
-from ingest.decider import Decider
-from ingest.domain import Domain
+from ingest import Command, Decider, Domain, Identifier
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from ingest.command import Command, Identifier
-from ingest.decider import Decider
-from ingest.domain import Domain, Upcast
+from ingest import Command, Decider, Domain, Identifier, Upcast
 
 MODELS = Path(__file__).parent / "shop_read_models"
 LOG = Path(__file__).parent.parent / "fixtures" / "shop_log"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ingest import Domain
 from ingest.cart import cart
-from ingest.domain import Domain
 
 zones = Domain(
     **{

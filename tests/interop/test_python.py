@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 import projections
-from ingest.producer import AsyncProducer
+from ingest.async_producer import AsyncProducer
 from tests.interop.conftest import cannot
 from tests.interop.shop import UNITS, added
 from tests.running import Up

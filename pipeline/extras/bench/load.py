@@ -21,10 +21,10 @@ from ingest.entries import Batch
 from ingest.keys import command_stream, partitions_key
 from ingest.producer import Producer
 from ingest.server import EmbeddedServer
-from pipeline.decide.batch import Fold
+from pipeline.decide.batch import BatchDecider
 from pipeline.decide.outcomes import Outcomes
 from pipeline.decide.partition import Partition
-from pipeline.extras.demo import commands
+from pipeline.extras.baskets import commands
 from pipeline.log.log import Log
 from pipeline.log.schemas import Schemas
 from pipeline.settings import Settings
@@ -127,7 +127,7 @@ def drain(url: str) -> float:
 def log_of_baskets(settings: Settings) -> None:
     """The demo's commands, decided and committed without Redis."""
     log = Log.create(settings.events, partitions=PARTITIONS, domain=cart.name)
-    fold = Fold(cart, partitions=PARTITIONS, payload_bytes_max=settings.payload_bytes_max)
+    fold = BatchDecider(cart, partitions=PARTITIONS, payload_bytes_max=settings.payload_bytes_max)
     partitions = [
         Partition(number, outcomes=Outcomes(log=log, number=number)) for number in range(PARTITIONS)
     ]

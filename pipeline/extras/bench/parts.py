@@ -6,6 +6,8 @@ from enum import StrEnum
 
 
 class Part(StrEnum):
+    """A part of the benchmark, as the command line names it."""
+
     throughput = "throughput"
     delays = "delays"
     rebuilds = "rebuilds"

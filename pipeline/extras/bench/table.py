@@ -51,6 +51,7 @@ def as_json(figures: list[Figure]) -> dict[str, Any]:
 
 
 def as_table(figures: list[Figure]) -> Table:
+    """Figures for a terminal, with the machine that they were measured on."""
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),

@@ -11,10 +11,7 @@ from typing import Annotated, Literal, TypeAlias, assert_never
 
 from pydantic import Field
 
-from ingest.command import Command, Identifier
-from ingest.decider import Decider
-from ingest.domain import Domain
-from ingest.errors import Rejected
+from ingest import Command, Decider, Domain, Identifier, Rejected
 
 # --- events: what has happened; their fields are columns of the log
 

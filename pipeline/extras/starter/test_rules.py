@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.spec import Spec
+from ingest import Spec
 from pipeline.extras.starter.domain import (
     CancelOrder,
     OrderCancelled,

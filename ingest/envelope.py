@@ -21,7 +21,8 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from ingest.columns import TIME, column_of, record_of
+from ingest.columns.column import TIME
+from ingest.columns.declared import column_of, record_of
 from ingest.errors import DomainInvalid
 
 REJECTED = "CommandRejected"
@@ -29,22 +30,26 @@ UNREADABLE = "CommandUnreadable"
 NOTHING_CHANGED = "NothingChanged"
 OUTCOME_TYPES = (REJECTED, UNREADABLE, NOTHING_CHANGED)
 
-ENVELOPE = pa.schema(
-    [
-        ("partition", pa.int32()),
-        ("position", pa.int64()),  # 0, 1, 2 … in the partition, without gaps
-        ("stream_id", pa.string()),  # of the command in its Redis Stream
-        ("event_type", pa.string()),
-        ("aggregate_id", pa.string()),
-        ("version", pa.int64()),  # of the aggregate after this event: 1, 2, 3 …; null for outcomes
-        ("command_id", pa.string()),
-        ("correlation_id", pa.string()),
-        ("causation_id", pa.string()),
-        ("recorded_at", TIME),  # the time in the stream id
-        ("occurred_at", TIME),  # what the producer said, or else recorded_at
-        ("schema_version", pa.int16()),
-    ]
+_ENVELOPE = (
+    ("partition", pa.int32(), ""),
+    ("position", pa.int64(), "0, 1, 2 … in the partition."),  # without gaps
+    ("stream_id", pa.string(), "The command's, in its Redis Stream."),
+    ("event_type", pa.string(), ""),
+    ("aggregate_id", pa.string(), ""),
+    ("version", pa.int64(), "The aggregate's, after it."),  # 1, 2, 3 …; null for outcomes
+    ("command_id", pa.string(), ""),
+    ("correlation_id", pa.string(), ""),
+    ("causation_id", pa.string(), ""),
+    ("recorded_at", TIME, "When Redis had the command."),  # the time in the stream id
+    ("occurred_at", TIME, "As its sender says, else recorded_at."),
+    ("schema_version", pa.int16(), "Of the event's fields."),
 )
+ENVELOPE = pa.schema([(name, column) for name, column, _ in _ENVELOPE])
+"""What every row has, whatever its event type."""
+
+ENVELOPE_ABOUT = {name: about for name, _, about in _ENVELOPE}
+"""The envelope's columns → what a contract in print says of each; often nothing."""
+
 OUTCOME_COLUMNS = pa.schema([("reason", pa.string()), ("payload", pa.binary())])
 
 LOG_KEY = "x-log"
