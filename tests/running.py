@@ -174,8 +174,9 @@ class Up:
         return self._running("read")
 
     def _running(self, name: str) -> list[psutil.Process]:
-        named = {p.process for p in running(self.settings) if p.name.startswith(name)}
-        return [process for process in self.family() if process.pid in named]
+        """Those that have begun; of a cold pipeline also those that load their modules yet."""
+        begun = {p.process for p in running(self.settings) if p.name.startswith(name)}
+        return [p for p in self.family() if p.pid in begun or _is(p, f"pipeline.operate.{name}")]
 
     def settle(self, seconds: float = DEADLINE_S) -> None:
         """Wait until every command is committed and published."""
@@ -209,6 +210,12 @@ class Up:
                 with suppress(psutil.NoSuchProcess):
                     victim.kill()
         self.process.wait()
+
+
+def _is(process: psutil.Process, module: str) -> bool:
+    with suppress(psutil.Error):  # it has just ended
+        return module in process.cmdline()
+    return False
 
 
 def start(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any, ClassVar
@@ -73,6 +74,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     pipeline.publish()
     pipeline.writer.close()
+    del pipeline
+    gc.collect()  # its SQLite files are closed now, and not while a test compares them
     (folder / "secret").write_text("top secret")
     duckdb.sql("SELECT 'top secret' AS s").write_parquet(str(folder / "other.parquet"))
     return folder

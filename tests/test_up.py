@@ -24,7 +24,7 @@ ADD = {
 def test_whoever_has_the_first_outcome_finds_a_file_to_ask(
     settings: Settings, up: Callable[..., Up]
 ) -> None:
-    pipeline = up(settings)
+    pipeline = up(settings, cold=True)
     with pipeline.ready() as producer:
         assert not settings.published.exists()
         wait_for(lambda: bool(pipeline.workers() and pipeline.readers()), "both sides")
@@ -35,7 +35,7 @@ def test_whoever_has_the_first_outcome_finds_a_file_to_ask(
 def test_a_worker_reads_no_command_before_there_is_a_file_to_ask(
     settings: Settings, up: Callable[..., Up]
 ) -> None:
-    pipeline = up(settings)
+    pipeline = up(settings, cold=True)
     with pipeline.ready() as producer:
         wait_for(lambda: bool(pipeline.readers()), "a read side")
         (reader,) = pipeline.readers()
@@ -53,7 +53,7 @@ def test_a_worker_reads_no_command_before_there_is_a_file_to_ask(
 def test_none_outlives_the_one_that_has_started_them(
     settings: Settings, up: Callable[..., Up]
 ) -> None:
-    pipeline = up(settings)
+    pipeline = up(settings, cold=True)
     pipeline.ready().close()
     wait_for(settings.published.exists, "the read side")
     family = pipeline.family()

@@ -51,7 +51,7 @@ def test_arrow_looks_for_pandas_once(code: str) -> None:
 
 
 def test_a_pipeline_loads_no_pandas(settings: Settings, up: Callable[..., Up]) -> None:
-    pipeline = up(settings)
+    pipeline = up(settings, cold=True)
     with pipeline.ready() as producer:
         producer.execute(ADD, timeout=30)
     pipeline.settle()
@@ -68,8 +68,9 @@ def test_commands_load_no_pandas(settings: Settings, up: Callable[..., Up]) -> N
     with pipeline.ready() as producer:
         producer.execute(ADD, timeout=30)
     pipeline.settle()
+    profiled = {"PYTHONPROFILEIMPORTTIME": "1"}
     for words in (["rebuild", "--all"], ["verify"], ["history", "7"], ["query", "FROM carts"]):
-        told = foldlog(settings, *words, environment={"PYTHONPROFILEIMPORTTIME": "1"})
+        told = foldlog(settings, *words, environment=profiled, cold=True)
         names = [line.rpartition("|")[2].strip() for line in told.stderr.splitlines()]
         assert "pyarrow" in names
         assert "pandas.core" not in names, words

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from ingest import Domain
 from ingest.cart import cart
 
-zones = Domain(
-    **{
-        **{f: getattr(cart, f) for f in cart.__dataclass_fields__ if f != "event_types"},
-        "read_models": Path(__file__).parent / "zones_read_models",
-    }
-)
+zones = replace(cart, read_models=Path(__file__).parent / "zones_read_models")
