@@ -32,7 +32,10 @@ browser: $(VENV)/installed
 	@$(BIN)/python -m tests.chromium
 
 test: browser ## all tests but the long ones
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not long'
+
+test-long: browser ## all tests, with ten times as many drawn examples, each program started cold
+	FOLDLOG_TESTS_COLD=1 FOLDLOG_TEST_MORE=10 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 interop: $(VENV)/installed ## others' programs with ours: Node, dbt, SQLAlchemy and more
 	$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: --editable '.[interop]'
@@ -59,5 +62,5 @@ bench: $(VENV)/installed ## figures of this machine, beside their limits
 clean: ## remove the virtual environment and caches, not data
 	rm -rf $(VENV) .browser .interop build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help demo notebooks screenshots browser test interop lint format chaos bench clean
+.PHONY: help demo notebooks screenshots browser test test-long interop lint format chaos bench clean
 .DEFAULT_GOAL := help

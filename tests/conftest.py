@@ -10,7 +10,8 @@ import pytest
 
 from ingest.server import EmbeddedServer
 from pipeline.settings import Settings
-from tests.running import Up
+from tests.processes import Program
+from tests.running import Up, start
 
 
 @pytest.fixture
@@ -24,18 +25,38 @@ def redis_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
 
 @pytest.fixture
 def settings(tmp_path: Path, redis_server: EmbeddedServer) -> Settings:
-    return Settings(data=tmp_path / "data", redis_url=redis_server.url, export_interval_s=0)
+    return Settings(
+        data=tmp_path / "data",
+        redis_url=redis_server.url,
+        export_interval_s=0,
+        publish_interval_ms=250,
+    )
 
 
 @pytest.fixture
 def up() -> Iterator[Callable[..., Up]]:
     """Starts pipelines; all of their processes are gone after the test."""
-    started: list[Up] = []
+    pipelines: list[Up] = []
 
-    def start(*args: Any, **kwargs: Any) -> Up:
-        started.append(Up(*args, **kwargs))
-        return started[-1]
+    def begin(*args: Any, **kwargs: Any) -> Up:
+        pipelines.append(Up(*args, **kwargs))
+        return pipelines[-1]
 
-    yield start
-    for pipeline in started:
+    yield begin
+    for pipeline in pipelines:
         pipeline.kill()
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., Program]]:
+    """Starts one side of a pipeline by itself; it is gone after the test."""
+    programs: list[Program] = []
+
+    def begin(*args: Any, **kwargs: Any) -> Program:
+        programs.append(start(*args, **kwargs))
+        return programs[-1]
+
+    yield begin
+    for program in programs:
+        program.kill()
+        program.wait()

@@ -34,6 +34,7 @@ from ingest.server import find_server
 from pipeline.log.log import Log
 from pipeline.settings import Settings
 from tests.oracle import partition_of
+from tests.processes import Program
 from tests.running import start, wait_for
 
 Older: TypeAlias = "Server | Path | None"
@@ -259,7 +260,7 @@ class _Run:
         self._settings = Settings(
             data=folder / "data", redis_url=self._redis.url, export_interval_s=0
         )
-        self._worker: subprocess.Popen[str] | None = None
+        self._worker: Program | None = None
 
     def run(self) -> list[str]:
         Log.create(self._settings.events, partitions=PARTITIONS, domain="cart")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -27,6 +24,7 @@ from ingest.stop import Stop
 from pipeline.decide.batch import BatchDecider
 from pipeline.decide.outcomes import Window
 from pipeline.decide.partition import Decided, Partition
+from pipeline.engine.programs import running
 from pipeline.health.status import status
 from pipeline.log.log import Log
 from pipeline.read.source import Look
@@ -34,6 +32,7 @@ from pipeline.read.steps import Reader
 from pipeline.replay.restore import restore
 from pipeline.settings import Settings
 from projections.writer import Writer
+from tests.processes import COLD, Program
 
 DEADLINE_S = 60
 DEDUPE_WINDOW = Window(us=86_400_000_000, rows=1_000_000)
@@ -41,10 +40,15 @@ LATE_2023_MS = 1_700_000_000_000
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = DEADLINE_S) -> None:
+    """Look again and again, with pauses: what is waited for needs the processor."""
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.02)
+    while True:
+        looked = time.monotonic()
+        if condition():
+            return
+        now = time.monotonic()
+        assert now < deadline, f"waited {seconds} s for {what}"
+        time.sleep(max(0.02, 4 * (now - looked)))
 
 
 def entry(number: int, payload: bytes | dict[str, Any]) -> Entry:
@@ -124,55 +128,54 @@ def sorted_rows(db: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]
 class Up:
     """`foldlog up` as a process of its own, with all that it starts."""
 
-    def __init__(self, settings: Settings, *flags: str, cwd: Path | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *flags: str, cwd: Path | None = None, cold: bool = COLD
+    ) -> None:
         self.settings = settings
         self._flags = flags
         self._cwd = cwd
+        self._cold = cold
         self.start()
 
     def start(self) -> None:
-        self._said_so = False
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pipeline.cli", "up", *self._flags],
-            env={**os.environ, **self.settings.as_environment()},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=self._cwd,
-        )
+        self.process = Program(
+            "pipeline.cli", "up", *self._flags,
+            environment=self.settings.as_environment(), cwd=self._cwd, cold=self._cold,
+        )  # fmt: skip
 
     def ready(self) -> Producer:
         """A producer, as soon as the pipeline has announced itself."""
         self.wait_until_it_says_so()
         return Producer(self.settings.reachable_redis, self.settings.load_domain())
 
-    def wait_until_it_says_so(self) -> None:
-        """On standard output, or where that is JSON, with all else on standard error."""
-        said = self.process.stderr if self.settings.log_format == "json" else self.process.stdout
-        assert said is not None
-        for line in said if not self._said_so else []:
-            if b"Ctrl-C" in line:
-                self._said_so = True
-                return
-        assert self._said_so, f"the pipeline stopped: {self.errors()}"
+    def wait_until_it_says_so(self) -> str:
+        """What it says to people on standard output, or on standard error where that is JSON."""
+        process = self.process
+        said = process.stderr if self.settings.log_format == "json" else process.stdout
+
+        def announced() -> bool:
+            ended = process.poll() is not None
+            found = "Ctrl-C" in said.read_text()
+            assert found or not ended, f"the pipeline stopped: {self.errors()}"
+            return found
+
+        wait_for(announced, "the pipeline to start")
+        return said.read_text()
 
     def family(self) -> list[psutil.Process]:
         """The processes that it has started, and those that they have."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def workers(self) -> list[psutil.Process]:
-        return self._running("pipeline.operate.work")
+        return self._running("work")
 
     def readers(self) -> list[psutil.Process]:
         """The read side: one process, or none while it is started again."""
-        return self._running("pipeline.operate.read")
+        return self._running("read")
 
-    def _running(self, module: str) -> list[psutil.Process]:
-        found = []
-        for process in self.family():
-            with suppress(psutil.Error):  # it has just ended
-                if module in process.cmdline():
-                    found.append(process)
-        return found
+    def _running(self, name: str) -> list[psutil.Process]:
+        named = {p.process for p in running(self.settings) if p.name.startswith(name)}
+        return [process for process in self.family() if process.pid in named]
 
     def settle(self, seconds: float = DEADLINE_S) -> None:
         """Wait until every command is committed and published."""
@@ -195,9 +198,8 @@ class Up:
         return self.process.wait(timeout=DEADLINE_S)
 
     def errors(self) -> str:
-        """What it has written to standard error; for when it has ended."""
-        assert self.process.stderr is not None
-        return self.process.stderr.read().decode()
+        """What it has written to standard error."""
+        return self.process.stderr.read_text()
 
     def kill(self) -> None:
         """SIGKILL to everything at once, as if the power went."""
@@ -207,41 +209,35 @@ class Up:
                 with suppress(psutil.NoSuchProcess):
                     victim.kill()
         self.process.wait()
-        for pipe in (self.process.stdout, self.process.stderr):
-            assert pipe is not None
-            pipe.close()
 
 
 def start(
-    side: str, settings: Settings, file_bytes_max: int | None = None
-) -> subprocess.Popen[str]:
+    side: str,
+    settings: Settings,
+    file_bytes_max: int | None = None,
+    environment: dict[str, str] | None = None,
+) -> Program:
     """A `work` or `read` process by itself; the kernel refuses it files over a size."""
-
-    def limit() -> None:
-        if file_bytes_max:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
-
-    return subprocess.Popen(
-        [sys.executable, "-m", f"pipeline.operate.{side}"],
-        env={**os.environ, **settings.as_environment()},
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=limit,
-    )
+    environment = settings.as_environment() | (environment or {})
+    module = f"pipeline.operate.{side}"
+    return Program(module, environment=environment, file_bytes_max=file_bytes_max)
 
 
 def foldlog(
-    settings: Settings, *words: str, stdin: str = "", environment: dict[str, str] | None = None
+    settings: Settings,
+    *words: str,
+    stdin: str = "",
+    environment: dict[str, str] | None = None,
+    cold: bool = COLD,
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "pipeline.cli", *words],
-        env={**os.environ, **settings.as_environment(), **(environment or {})},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-    )
+    environment = settings.as_environment() | (environment or {})
+    ran = Program("pipeline.cli", *words, environment=environment, stdin=stdin, cold=cold)
+    try:
+        stdout, stderr = ran.communicate(DEADLINE_S)
+    finally:
+        ran.kill()
+    return subprocess.CompletedProcess(list(words), ran.wait(), stdout, stderr)
 
 
 def chunked(items: Sequence[Any], sizes: Iterable[int]) -> list[list[Any]]:

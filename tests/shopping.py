@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import duckdb
@@ -11,10 +12,24 @@ from pipeline.settings import Settings
 from tests import oracle
 from tests.running import read
 
+FEW_CARTS = ["5", "6", "12", "14", "a", "b", "c", "d", "e", "f", "g", "h"]
+FEW_PRODUCTS = ["m", "b", "t"]
+PRODUCTS = [f"p{number}" for number in range(20)]
 
-def shopping(count: int, seed: int = 7) -> list[dict[str, Any]]:
-    """Seeded commands of many carts; some are invalid, some against the rules, some sent twice."""
+
+def shopping(
+    count: int,
+    seed: int = 7,
+    carts: Sequence[str] = (),
+    products: Sequence[str] = PRODUCTS,
+    prefix: str = "c",
+) -> list[dict[str, Any]]:
+    """Seeded commands of some carts; some are invalid, some against the rules, some sent twice.
+
+    A cart has a dozen commands unless `carts` are named. `prefix` begins the command ids.
+    """
     rnd = random.Random(seed)
+    carts = carts or [f"cart-{number}" for number in range(max(1, count // 12))]
     commands: list[dict[str, Any]] = []
     for number in range(count):
         if number and rnd.random() < 0.02:
@@ -22,12 +37,13 @@ def shopping(count: int, seed: int = 7) -> list[dict[str, Any]]:
             continue
         command: dict[str, Any] = {
             "type": rnd.choices(["AddProduct", "RemoveProduct", "CheckOut"], [8, 3, 1])[0],
-            "command_id": f"c{number}",
-            "cart_id": f"cart-{rnd.randrange(max(1, count // 12))}",
+            "command_id": f"{prefix}{number}",
+            "cart_id": carts[rnd.randrange(len(carts))],
             "occurred_at": f"2017-0{rnd.randint(1, 9)}-11T10:00:00Z",
         }
         if command["type"] != "CheckOut":
-            command |= {"product_id": f"p{rnd.randrange(20)}", "quantity": rnd.randint(0, 5)}
+            command |= {"product_id": products[rnd.randrange(len(products))]}
+            command |= {"quantity": rnd.randint(0, 5)}
         if command["type"] == "AddProduct":
             command["unit_price_cents"] = rnd.randint(1, 2000)
         commands.append(command)

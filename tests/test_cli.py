@@ -19,12 +19,9 @@ from ingest.keys import command_stream, partitions_key
 from ingest.server import EmbeddedServer
 from pipeline.cli import app
 from pipeline.settings import Settings
+from tests.command_line import WORDS, one_line_of
 from tests.running import InProcess, Up, foldlog
 
-WORDS = [
-    "demo", "new", "up", "work", "read", "send", "query", "history", "status", "rebuild",
-    "compact", "export", "bench", "verify", "schema", "resubmit",
-]  # fmt: skip
 ADD = {
     "type": "AddProduct",
     "command_id": "1",
@@ -42,18 +39,40 @@ def running(settings: Settings, up: Callable[..., Up]) -> Up:
     return pipeline
 
 
-def one_line_of(failed: subprocess.CompletedProcess[str], code: int = 1) -> str:
-    assert failed.returncode == code, failed.stderr
-    assert failed.stderr.count("\n") == 1, failed.stderr
-    assert "Traceback" not in failed.stderr
-    return failed.stderr
-
-
 @pytest.mark.parametrize("word", WORDS)
 def test_each_word_has_help_with_an_example(settings: Settings, word: str) -> None:
     shown = foldlog(settings, word, "--help")
     assert shown.returncode == 0
     assert "Example" in shown.stdout
+
+
+FAILING = {
+    "demo": ["--data", "FILE"],
+    "new": ["Orders"],
+    "up": ["--data", "FILE"],
+    "work": ["--data", "FILE"],
+    "read": ["--data", "FILE"],
+    "send": ["-", "--redis", "nonsense"],
+    "query": ["SELECT 1", "--data", "FILE"],
+    "history": ["7", "--data", "FILE"],
+    "status": ["--data", "FILE"],
+    "rebuild": ["--all", "--data", "FILE"],
+    "compact": ["--data", "FILE"],
+    "export": ["--data", "FILE"],
+    "verify": ["--data", "FILE"],
+    "schema": ["--domain", "nowhere:x"],
+    "resubmit": ["--where", "true", "--data", "FILE"],
+}
+"""What each word that works on something refuses."""
+
+
+@pytest.mark.parametrize("word", FAILING)
+def test_each_word_starts_cold_and_fails_in_one_line(
+    settings: Settings, tmp_path: Path, word: str
+) -> None:
+    (tmp_path / "file").touch()
+    words = [str(tmp_path / "file") if w == "FILE" else w for w in FAILING[word]]
+    one_line_of(foldlog(settings, word, *words, cold=True))
 
 
 def test_all_words_are_known_here() -> None:
@@ -133,23 +152,23 @@ def test_send_and_wait_prints_each_outcome_and_exits_1_if_one_is_not_accepted(
     assert "1 command(s) were not accepted" in one_line_of(bad)
 
 
-@pytest.mark.parametrize(
-    ("line", "complaint"),
-    [
-        ("{broken", "-:1: not JSON"),
-        ("[1]", "-:1: not a JSON object"),
-        ('{"type": "CheckOut"}', "-:1: a command needs the field cart_id"),
-        ('{"type": "CheckOut", "cart_id": "7", "command_id": 7}', "-:1: a command_id is a string"),
-        ('{"type": "CheckOut", "cart_id": "\\ud800"}', "-:1: the command cannot be JSON"),
-    ],
-)
+UNSENDABLE = {
+    "{broken": "-:1: not JSON",
+    "[1]": "-:1: not a JSON object",
+    '{"type": "CheckOut"}': "-:1: a command needs the field cart_id",
+    '{"type": "CheckOut", "cart_id": "7", "command_id": 7}': "-:1: a command_id is a string",
+    '{"type": "CheckOut", "cart_id": "\\ud800"}': "-:1: the command cannot be JSON",
+}
+
+
 def test_a_line_that_cannot_be_sent_is_named(
-    settings: Settings, redis_server: EmbeddedServer, line: str, complaint: str
+    settings: Settings, redis_server: EmbeddedServer
 ) -> None:
     with redis.Redis.from_url(redis_server.url) as client:
         client.set(partitions_key("cart"), 4)
-    for wait in ([], ["--wait"]):
-        assert complaint in one_line_of(foldlog(settings, "send", "-", *wait, stdin=line))
+    for line, complaint in UNSENDABLE.items():
+        for wait in ([], ["--wait"]):
+            assert complaint in one_line_of(foldlog(settings, "send", "-", *wait, stdin=line))
 
 
 def test_what_was_sent_before_a_wrong_line_is_told(

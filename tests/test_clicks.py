@@ -18,9 +18,9 @@ import polars as pl
 from ingest.contract import commands_schema, events_schema
 from pipeline.health.status import status
 from pipeline.settings import Settings
+from tests.contracts import validator
 from tests.domains.clicks import clicks
 from tests.running import Up, foldlog, wait_for
-from tests.test_contract import validator
 
 DAY = datetime(2026, 3, 28, 18, tzinfo=UTC)
 
@@ -199,16 +199,16 @@ def test_every_type_comes_through_kills_restarts_and_rebuilds_as_it_was_sent(
     settings: Settings, up: Callable[..., Up]
 ) -> None:
     settings = settings.model_copy(
-        update={"domain": "tests.domains.clicks:clicks", "batch_max": 100, "snapshot_rows": 300}
+        update={"domain": "tests.domains.clicks:clicks", "batch_max": 20, "snapshot_rows": 150}
     )
-    commands = generated(3_000)
+    commands = generated(1_500)
     pipeline = up(settings)
     producer = pipeline.ready()
-    producer.send_many(commands[:2_000])
+    producer.send_many(commands[:1_000])
     wait_for(lambda: any(settings.events.glob("*/*.parquet")), "the first commit")
     pipeline.kill()
     half_way = sum(p.position for p in status(settings).partitions)
-    producer.send_many(commands[2_000:])
+    producer.send_many(commands[1_000:])
     pipeline.start()
     pipeline.settle()
     expected = check(settings, commands)

@@ -307,8 +307,7 @@ def test_a_running_pipeline_prints_no_password_also_when_it_is_not_let_in_again(
         url = closed.url(f":{quote(PASSWORD, safe='')}")
         settings = Settings(data=tmp_path / "data", redis_url=url, export_interval_s=0)
         pipeline = up(settings)
-        assert pipeline.process.stdout is not None
-        banner = pipeline.process.stdout.readline().decode()
+        banner = pipeline.wait_until_it_says_so()
         assert f"redis://127.0.0.1:{closed.port}" in banner
         with pipeline.ready() as producer:
             producer.send_many(shopping(50))

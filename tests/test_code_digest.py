@@ -16,10 +16,10 @@ from ingest.cart import cart
 from ingest.code_digest import _followed, code_digest
 from ingest.loading import load_domain
 from pipeline.settings import Settings
+from tests.command_line import one_line_of
 from tests.domains.bank import bank
 from tests.domains.shop import now, then
 from tests.running import Up, foldlog, read, wait_for
-from tests.test_cli import one_line_of
 
 RACES = '''
 """Races: how long each runner has run."""

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,10 @@ from ingest.errors import NotAvailable, OutcomeTimeout
 from ingest.outcome import Outcome
 from projections import AsyncReadModels, ReadModels, ask, connect
 from projections.cart.queries import GetCart
+from tests.many import CARTS, MANY, add, publishing
 from tests.running import InProcess
 
-MANY = 150
-CARTS = 40
 SELECT = "SELECT cart_id, units FROM carts WHERE cart_id = ?"
-
-
-def add(cart: int, name: str = "cart") -> dict[str, Any]:
-    """One product; each cart has another number of units, by which it is told."""
-    return {
-        "type": "AddProduct", "command_id": f"{name}-{cart}", "cart_id": f"{name}-{cart}",
-        "product_id": "tea", "quantity": cart + 1, "unit_price_cents": 1,
-    }  # fmt: skip
 
 
 @pytest.fixture
@@ -38,26 +28,6 @@ def pipeline(tmp_path: Path) -> Iterator[InProcess]:
     pipeline.publish()
     yield pipeline
     pipeline.writer.close()
-
-
-@contextmanager
-def publishing(pipeline: InProcess) -> Iterator[list[Path]]:
-    """Other carts come, and the file is replaced, again and again; what was published."""
-    ended = threading.Event()
-    published: list[Path] = []
-
-    def publish() -> None:
-        while not ended.is_set():
-            pipeline.run(0, add(len(published), "later"))
-            published.append(pipeline.publish())
-
-    thread = threading.Thread(target=publish)
-    thread.start()
-    try:
-        yield published
-    finally:
-        ended.set()
-        thread.join()
 
 
 def answers(db: ReadModels, cart: int) -> list[tuple[Any, Any]]:

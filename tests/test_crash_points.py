@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +18,7 @@ from ingest.server import EmbeddedServer
 from pipeline.health.status import status
 from pipeline.log.log import Log
 from pipeline.settings import Settings
+from tests.processes import Program
 from tests.running import DEADLINE_S, Up, foldlog, wait_for
 from tests.shopping import check, shopping
 
@@ -138,69 +137,98 @@ def test_what_is_left_out_is_there_and_the_points_are_found() -> None:
 READ_SIDE = ("flush", "publish", "aside", "kept")
 """What the names of points begin with at which only the read side comes by."""
 
+APART = ("aside", "create", "declare", "distrust", "rejoin", "snapshot")
+"""What the names of points begin with that are come by once, or for a reason: a life for each."""
 
-def run_until(settings: Settings, crash_at: str) -> int:
-    """One process of the side that comes by the point, until it ends; its exit code."""
-    environment = {**os.environ, **settings.as_environment()}
-    side = "read" if crash_at.startswith(READ_SIDE) else "work"
-    if side == "read":
-        commit_all(environment, settings)
-    words = [sys.executable, "-m", f"pipeline.operate.{side}"]
-    environment[crash.VARIABLE] = crash_at
-    return subprocess.run(words, env=environment, timeout=DEADLINE_S).returncode
+TOGETHER = [("commit",), ("read", "respond", "settle", "trim"), ("flush", "kept"), ("publish",)]
+"""What the names of points begin with that one pipeline dies at, one after another."""
 
+LIVES = [[point] for point in POINTS if point.startswith(APART)] + [
+    [point for point in POINTS if point.startswith(names)] for names in TOGETHER
+]
 
-def commit_all(environment: dict[str, str], settings: Settings) -> None:
-    """Let the write side commit what waits, and end."""
-    writing = subprocess.Popen([sys.executable, "-m", "pipeline.operate.work"], env=environment)
-    try:
-        wait_for(lambda: status(settings).lag == 0, "the commits")
-    finally:
-        writing.terminate()
-        writing.wait()
+TIMES = {"aside": 1, "distrust": 1, "rejoin": 1, "publish": 2, "declare": 2}
+"""Name of points → at which coming by the process dies; else at the third."""
+
+COMMANDS = 1_000
+"""Sent before each death: so many that each point is come by often enough."""
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_a_process_that_dies_at_this_point_loses_nothing_and_doubles_nothing(
-    settings: Settings, redis_server: EmbeddedServer, up: Callable[..., Up], point: str
-) -> None:
-    settings = settings.model_copy(update={"batch_max": 200, "publish_interval_ms": 50})
+def test_each_point_is_in_one_life() -> None:
+    assert sorted(point for life in LIVES for point in life) == POINTS
+
+
+@pytest.fixture
+def announced(settings: Settings, redis_server: EmbeddedServer) -> Settings:
+    """A new log, and a Redis that knows its partitions."""
     Log.create(settings.events, partitions=4, domain="cart")
-    client = connect(redis_server.url)
-    client.set(partitions_key("cart"), 4)
-    commands = shopping(4_000)
-    with Producer(redis_server.url) as producer:
-        if point.startswith("rejoin"):
-            producer.send_many(commands[:2_000])
-            before = up(settings)
-            before.settle()
-            before.stop()
+    with connect(redis_server.url) as client:
+        client.set(partitions_key("cart"), 4)
+    return settings.model_copy(update={"batch_max": 50, "publish_interval_ms": 50})
+
+
+def run_until(settings: Settings, started: Callable[..., Program], point: str) -> int:
+    """One process of the side that comes by the point, until it ends; its exit code."""
+    side = "read" if point.startswith(READ_SIDE) else "work"
+    if side == "read":
+        commit_all(settings, started)
+    times = TIMES.get(point.partition(".")[0], 3)
+    dying = started(side, settings, environment={crash.VARIABLE: f"{point}:{times}"})
+    return dying.wait(DEADLINE_S)
+
+
+def commit_all(settings: Settings, started: Callable[..., Program]) -> None:
+    """Let the write side commit what waits, and end."""
+    writing = started("work", settings)
+    wait_for(lambda: status(settings).lag == 0, "the commits")
+    writing.terminate()
+    writing.wait(DEADLINE_S)
+
+
+def forget(settings: Settings, up: Callable[..., Up], commands: list[dict[str, Any]]) -> None:
+    """Half of the commands are handled; Redis forgets, and numbers the others too low."""
+    half = len(commands) // 2
+    with Producer(settings.reachable_redis) as producer:
+        producer.send_many(commands[:half])
+        before = up(settings)
+        before.settle()
+        before.stop()
+        with connect(settings.reachable_redis) as client:
             client.flushall()
             client.set(partitions_key("cart"), 4)
-            for number, command in enumerate(commands[2_000:], 1):  # as with a clock set back
+            for number, command in enumerate(commands[half:], 1):  # as with a clock set back
                 stream, payload = producer._wire.encode(command)[1]
                 client.xadd(stream, {"command": payload}, id=f"5-{number}")
-        else:
-            producer.send_many(commands)
-    if point.startswith("aside"):
-        (settings.data / "writer.duckdb").write_bytes(b"no database" * 1000)
-    if point.startswith("distrust"):
-        (settings.data / "snapshots").mkdir()
-        (settings.data / "snapshots").chmod(0o777)
-        (settings.data / "snapshots" / "0.sqlite").write_bytes(b"of another user")
-    if point.startswith("snapshot"):
-        settings = settings.model_copy(update={"snapshot_rows": 300, "aggregates_in_memory": 40})
 
-    if point.startswith("create"):
-        died = foldlog(settings, "up", environment={crash.VARIABLE: point})
-        assert died.returncode == crash.EXIT_CODE
-    else:
-        first_time = {"aside": 1, "distrust": 1, "rejoin": 1, "publish": 2, "declare": 2}
-        times = first_time.get(point.partition(".")[0], 3)
-        assert run_until(settings, f"{point}:{times}") == crash.EXIT_CODE
+
+@pytest.mark.parametrize("life", LIVES, ids="+".join)
+def test_a_process_that_dies_at_this_point_loses_nothing_and_doubles_nothing(
+    announced: Settings, up: Callable[..., Up], started: Callable[..., Program], life: list[str]
+) -> None:
+    settings, data = announced, announced.data
+    if life[0].startswith("aside"):
+        (data / "writer.duckdb").write_bytes(b"no database" * 1000)
+    if life[0].startswith("distrust"):
+        (data / "snapshots").mkdir()
+        (data / "snapshots").chmod(0o777)
+        (data / "snapshots" / "0.sqlite").write_bytes(b"of another user")
+    if life[0].startswith("snapshot"):
+        settings = settings.model_copy(update={"snapshot_rows": 75, "aggregates_in_memory": 10})
+
+    commands = shopping(COMMANDS * len(life))
+    for number, point in enumerate(life):
+        if point.startswith("rejoin"):
+            forget(settings, up, commands)
+        else:
+            with Producer(settings.reachable_redis) as producer:
+                producer.send_many(commands[number * COMMANDS : (number + 1) * COMMANDS])
+        if point.startswith("create"):
+            died = foldlog(settings, "up", environment={crash.VARIABLE: point}).returncode
+        else:
+            died = run_until(settings, started, point)
+        assert died == crash.EXIT_CODE, point
     pipeline = up(settings)
     pipeline.settle()
     assert pipeline.stop() == 0, pipeline.errors()
     check(settings, commands)
     assert not list(settings.events.rglob("*.tmp"))
-    client.close()

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
 from ingest.entries import Batch, Entry
@@ -22,6 +21,7 @@ from pipeline.replay.restore import restore
 from pipeline.replay.snapshots import Snapshots
 from pipeline.settings import Settings
 from tests.domains.bank import bank
+from tests.more import examples
 from tests.running import LATE_2023_MS, chunked
 
 MINUTE_MS = 60_000
@@ -108,7 +108,7 @@ def expected(entries: list[tuple[str, int]], window_ms: int, rows: int) -> list[
     return answers
 
 
-@given_settings(max_examples=20, deadline=None)
+@examples(10)
 @given(
     ids=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 20)), min_size=1, max_size=60),
     sizes=st.lists(st.integers(1, 9), max_size=20),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import duckdb
 
 from pipeline.extras.baskets import transactions
+from pipeline.settings import Settings
+from tests.processes import COLD
+from tests.running import foldlog
 
-LIMIT = 60_000
+LIMIT = 20_000
 
 FIRST_COMMANDS = f"""
 CREATE VIEW lines AS SELECT *, row_number() OVER (
@@ -62,10 +63,8 @@ SAME = {
 }
 
 
-def demo(data: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "pipeline.cli", "demo", "--data", str(data), *flags]
-    environment = {**os.environ, "COLUMNS": "120"}
-    return subprocess.run(words, capture_output=True, text=True, timeout=300, env=environment)
+def demo(data: Path, *flags: str, cold: bool = COLD) -> subprocess.CompletedProcess[str]:
+    return foldlog(Settings(data=data), "demo", *flags, environment={"COLUMNS": "120"}, cold=cold)
 
 
 def test_the_demos_answers_are_those_of_plain_sql_over_the_baskets(tmp_path: Path) -> None:
@@ -95,7 +94,7 @@ def test_keep_goes_on_where_the_last_run_ended(tmp_path: Path) -> None:
 
 def test_the_demo_removes_only_what_it_made(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
-    refused = demo(tmp_path, "--limit", "10")
+    refused = demo(tmp_path, "--limit", "10", cold=True)
     assert refused.returncode == 1
     assert "holds what the demo did not make" in refused.stderr
     assert (tmp_path / "precious").read_text() == "mine"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +20,7 @@ from pipeline.health.status import status
 from pipeline.log.log import Log
 from pipeline.settings import Settings
 from tests import oracle
+from tests.processes import Program
 from tests.running import DEADLINE_S, Up, foldlog, read, wait_for
 from tests.shopping import check, shopping
 
@@ -31,17 +29,17 @@ from tests.shopping import check, shopping
 def test_killed_half_way_and_started_again_it_loses_nothing_and_doubles_nothing(
     settings: Settings, up: Callable[..., Up], workers: int
 ) -> None:
-    settings = settings.model_copy(update={"workers": workers, "batch_max": 200})
-    commands = shopping(12_000)
-    pipeline = up(settings)
+    settings = settings.model_copy(update={"workers": workers, "batch_max": 50})
+    commands = shopping(6_000)
+    pipeline = up(settings, cold=True)
     producer = pipeline.ready()
-    producer.send_many(commands[:9_000])
+    producer.send_many(commands[:4_500])
     wait_for(lambda: any(settings.events.glob("*/*.parquet")), "the first commit")
     pipeline.kill()
     half_way = sum(p.position for p in status(settings).partitions)
-    assert half_way < len(oracle.expect(commands[:9_000]).outcomes), "it was killed too late"
+    assert half_way < len(oracle.expect(commands[:4_500]).outcomes), "it was killed too late"
 
-    producer.send_many(commands[9_000:])
+    producer.send_many(commands[4_500:])
     pipeline.start()
     pipeline.settle()
     assert pipeline.stop() == 0, pipeline.errors()
@@ -53,11 +51,11 @@ def test_a_process_that_is_killed_is_started_again_alone(
     settings: Settings, up: Callable[..., Up]
 ) -> None:
     settings = settings.model_copy(update={"workers": 2, "batch_max": 100})
-    commands = shopping(6_000)
-    pipeline = up(settings)
+    commands = shopping(2_000)
+    pipeline = up(settings, cold=True)
     producer = pipeline.ready()
     wait_for(lambda: len(pipeline.workers()) == 2, "two workers")
-    producer.send_many(commands[:3_000])
+    producer.send_many(commands[:1_000])
     wait_for(lambda: any(settings.events.glob("*/*.parquet")), "the first commit")
     first, second = pipeline.workers()
     (reader,) = pipeline.readers()
@@ -68,7 +66,7 @@ def test_a_process_that_is_killed_is_started_again_alone(
     reader.kill()
     wait_for(lambda: len(pipeline.readers()) == 1 and not reader.is_running(), "a reader")
     assert first in pipeline.workers()
-    producer.send_many(commands[3_000:])
+    producer.send_many(commands[1_000:])
     pipeline.settle()
     assert pipeline.stop() == 0
     check(settings, commands)
@@ -82,18 +80,18 @@ def test_while_the_read_side_stands_still_outcomes_come_and_then_it_catches_up(
     settings: Settings, up: Callable[..., Up]
 ) -> None:
     pipeline = up(settings.model_copy(update={"flush_rows_max": 1_000}))
-    commands = shopping(8_000)
+    commands = shopping(4_000)
     with pipeline.ready() as producer:
         wait_for(lambda: bool(pipeline.readers()), "a reader")
         pipeline.settle()
         (reader,) = pipeline.readers()
         reader.suspend()
-        producer.send_many(commands[:5_000])
-        assert len([*producer.execute_many(commands[5_000:5_100], timeout=60)]) >= 90
+        producer.send_many(commands[:2_500])
+        assert len([*producer.execute_many(commands[2_500:2_600], timeout=60)]) >= 90
         assert status(settings).unpublished > 1_000
         assert "behind" in foldlog(settings, "status").stdout
         reader.kill()  # it comes back far behind, and has to read files
-        producer.send_many(commands[5_100:])
+        producer.send_many(commands[2_600:])
     pipeline.settle()
     check(settings, commands)
 
@@ -102,14 +100,14 @@ def test_the_write_side_waits_for_readers_where_a_setting_says_so(
     settings: Settings, up: Callable[..., Up]
 ) -> None:
     pipeline = up(settings.model_copy(update={"behind_rows_max": 500, "batch_max": 50}))
-    commands = shopping(5_000)
+    commands = shopping(2_500)
     with pipeline.ready() as producer:
         pipeline.settle()
         (reader,) = pipeline.readers()
         reader.suspend()
         producer.send_many(commands)
         wait_for(lambda: status(settings).unpublished > 500, "rows that readers miss")
-        time.sleep(2)
+        time.sleep(1)
         assert status(settings).lag, "the rest waits in Redis"
         reader.resume()
     pipeline.settle()
@@ -117,21 +115,18 @@ def test_the_write_side_waits_for_readers_where_a_setting_says_so(
 
 
 def test_two_workers_on_the_same_partitions_double_nothing(
-    settings: Settings, up: Callable[..., Up]
+    settings: Settings, up: Callable[..., Up], started: Callable[..., Program]
 ) -> None:
-    commands = shopping(6_000)
+    commands = shopping(3_000)
     pipeline = up(settings.model_copy(update={"batch_max": 100}))
-    words = [sys.executable, "-P", "-m", "pipeline.cli", "work"]
     with pipeline.ready() as producer:
-        beside = subprocess.Popen(words, env={**os.environ, **settings.as_environment()})
-        try:
-            for at in range(0, 6_000, 500):
-                producer.send_many(commands[at : at + 500])
-                time.sleep(0.2)
-            pipeline.settle()
-        finally:
-            beside.terminate()
-            assert beside.wait(DEADLINE_S) == 0
+        beside = started("work", settings)
+        for at in range(0, 3_000, 250):
+            producer.send_many(commands[at : at + 250])
+            time.sleep(0.1)
+        pipeline.settle()
+        beside.terminate()
+        assert beside.wait(DEADLINE_S) == 0
     check(settings, commands)
 
 
@@ -153,8 +148,8 @@ def test_a_share_is_worked_on_alone_and_a_wrong_one_is_one_line(
         client.set(partitions_key("cart"), 4)
     with Producer(redis_server.url) as producer:
         producer.send_many(shopping(500))
-    words = [sys.executable, "-P", "-m", "pipeline.cli", "work", "--share", "1/2"]
-    alone = subprocess.Popen(words, env={**os.environ, **settings.as_environment()})
+    words = ["pipeline.cli", "work", "--share", "1/2"]
+    alone = Program(*words, environment=settings.as_environment())
     try:
         wait_for(lambda: all(log.next_position(p) > 50 for p in (1, 3)), "its partitions")
         assert [p.name for p in status(settings).programs] == ["work 1/2"]
@@ -168,8 +163,7 @@ def test_a_share_is_worked_on_alone_and_a_wrong_one_is_one_line(
     assert "'2/2' is no share" in wrong.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 2)])
 def test_a_signal_finishes_the_batch_in_hand_publishes_and_exits_0(
     settings: Settings, up: Callable[..., Up], number: int, workers: int
 ) -> None:
@@ -177,7 +171,7 @@ def test_a_signal_finishes_the_batch_in_hand_publishes_and_exits_0(
     pipeline = up(settings)
     producer = pipeline.ready()
     pipeline.settle()
-    producer.send_many(shopping(5_000))
+    producer.send_many(shopping(3_000))
     time.sleep(0.3)
     assert pipeline.stop(number) == 0, pipeline.errors()
     assert status(settings).unpublished == 0
@@ -200,17 +194,17 @@ def test_committed_commands_leave_the_streams_and_the_rest_stays(
 def test_redis_may_go_away_and_come_back_without_loss(
     settings: Settings, redis_server: EmbeddedServer, up: Callable[..., Up]
 ) -> None:
-    commands = shopping(4_000)
+    commands = shopping(2_000)
     pipeline = up(settings)
     producer = pipeline.ready()
-    producer.send_many(commands[:2_000])
+    producer.send_many(commands[:1_000])
     wait_for(lambda: any(settings.events.glob("*/*.parquet")), "the first commit")
     workers = pipeline.workers()
     redis_server.stop()
-    time.sleep(3)
+    time.sleep(1.5)
     assert status(settings).lag is None
     redis_server.keep_running()
-    producer.send_many(commands[2_000:])
+    producer.send_many(commands[1_000:])
     pipeline.settle()
     check(settings, commands)
     assert pipeline.workers() == workers, "the same processes have lived through it"
@@ -293,7 +287,7 @@ def test_another_domain_runs_through_the_same_pipeline(
 def test_the_log_is_the_only_truth_all_else_may_be_deleted(
     settings: Settings, up: Callable[..., Up]
 ) -> None:
-    commands = shopping(2_000)
+    commands = shopping(1_000)
     pipeline = up(settings)
     producer = pipeline.ready()
     producer.send_many(commands)

@@ -40,7 +40,7 @@ def test_every_read_model_is_a_parquet_file_after_a_while_and_at_the_end(
     settings = settings.model_copy(update={"export_interval_s": 0.2})
     pipeline = up(settings)
     with pipeline.ready() as producer:
-        producer.send_many(shopping(2_000))
+        producer.send_many(shopping(500))
         pipeline.settle()
         carts = settings.exported / "carts.parquet"
         wait_for(lambda: carts.exists() and exported(settings)["carts"] > 0, "an export")
@@ -48,7 +48,7 @@ def test_every_read_model_is_a_parquet_file_after_a_while_and_at_the_end(
         done = foldlog(settings, "export")
         assert done.returncode == 0, done.stderr
         assert str(settings.exported / "outcomes" / "partition=3") in done.stdout
-        producer.send_many(c | {"command_id": "x" + c["command_id"]} for c in shopping(500, seed=9))
+        producer.send_many(c | {"command_id": "x" + c["command_id"]} for c in shopping(200, seed=9))
     pipeline.settle()
     assert pipeline.stop() == 0, pipeline.errors()
     assert by_pyarrow(settings.exported) == by_duckdb(settings.published)

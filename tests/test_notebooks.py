@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import html
 import importlib.util
-import os
-import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -15,12 +13,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
+from marimo._cli.cli import main as marimo
 
 from ingest.errors import NotAvailable
 from pipeline.extras import baskets
 from pipeline.settings import Settings
 from tests import oracle
 from tests.app import NOTEBOOKS
+from tests.pages import blocks
 from tests.running import Up
 
 NAMES = sorted(path.name for path in NOTEBOOKS.glob("*.py"))
@@ -185,27 +186,27 @@ def test_the_live_page_shows_the_last_state_when_nothing_runs(expected: oracle.E
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_where_nothing_is_published_a_notebook_says_what_to_do(name: str, tmp_path: Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "marimo", "export", "html", str(NOTEBOOKS / name),
-         "--no-include-code", "-o", str(tmp_path / "page.html")],
-        env={**os.environ, "FOLDLOG_DATA": str(tmp_path / "none")},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    page = (tmp_path / "page.html").read_text()
+def test_where_nothing_is_published_a_notebook_says_what_to_do(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOLDLOG_DATA", str(tmp_path / "none"))
+    page_path = tmp_path / "page.html"
+    words = ["export", "html", str(NOTEBOOKS / name), "--no-include-code", "-o", str(page_path)]
+    ran = CliRunner().invoke(marimo, words)
+    page = page_path.read_text()
     assert "Nothing is published in" in page
     assert "make demo" in page
-    assert "Traceback" not in page + ran.stdout + ran.stderr
+    assert "Traceback" not in page + ran.output
 
 
 def test_the_note_on_other_tools_runs_and_they_agree(
     data: Path, expected: oracle.Expected, tmp_path: Path
 ) -> None:
     (tmp_path / "data").symlink_to(data)
-    blocks = re.findall(r"```python\n(.*?)```", (NOTEBOOKS / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 3
+    found = [block.text for block in blocks("notebooks/README.md")]
+    assert len(found) == 3
     total = sum(cents for _, _, cents in expected.daily.values())
-    for block in blocks:
+    for block in found:
         ran = subprocess.run(
             [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, timeout=60
         )

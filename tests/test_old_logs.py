@@ -7,42 +7,30 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 
-from ingest.domain import Domain
 from ingest.errors import DomainInvalid, LogMismatch
-from tests.domains.shop import now, then
+from tests.domains.shop import LOG, now, sell, then
 from tests.running import InProcess, read
-
-FIXTURE = Path(__file__).parent / "fixtures" / "shop_log"
-
-
-def sell(number: int, **fields: Any) -> dict[str, Any]:
-    return {"type": "Sell", "command_id": str(number), "till": "a", "name": "Tea", **fields}
 
 
 def write_fixture() -> None:
-    shutil.rmtree(FIXTURE, ignore_errors=True)
-    pipeline = InProcess(FIXTURE, then, partitions=1)
+    shutil.rmtree(LOG, ignore_errors=True)
+    pipeline = InProcess(LOG, then, partitions=1)
     pipeline.run(0, sell(1, price=1.25), sell(2, price=0.1), sell(3, price="free"))
     pipeline.run(0, sell(4, price=19.99, name="Cup"))
     pipeline.writer.close()
-    (FIXTURE / "writer.duckdb").unlink()
+    (LOG / "writer.duckdb").unlink()
 
 
 @pytest.fixture
 def old_log(tmp_path: Path) -> Path:
-    shutil.copytree(FIXTURE, tmp_path / "data")
+    shutil.copytree(LOG, tmp_path / "data")
     return tmp_path / "data"
-
-
-def varied(**changes: Any) -> Domain:
-    given = {f: getattr(now, f) for f in now.__dataclass_fields__ if f != "event_types"}
-    return Domain(**{**given, **changes})
 
 
 def test_a_log_of_an_older_schema_folds_and_goes_on(old_log: Path) -> None:
@@ -81,7 +69,7 @@ def test_a_log_of_newer_code_is_a_clear_error(old_log: Path) -> None:
 
 def test_a_version_without_an_upcast_is_a_clear_error() -> None:
     with pytest.raises(DomainInvalid, match=r"needs an Upcast from each version before.*\[1\]"):
-        varied(upcasts=now.upcasts[:1])
+        replace(now, upcasts=now.upcasts[:1])
 
     @dataclass(frozen=True)
     class Sold:
@@ -89,7 +77,7 @@ def test_a_version_without_an_upcast_is_a_clear_error() -> None:
         name: str
 
     with pytest.raises(DomainInvalid, match=r"schema version 4"):
-        varied(events={"Sold": Sold})
+        replace(now, events={"Sold": Sold})
 
 
 if __name__ == "__main__":

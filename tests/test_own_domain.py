@@ -1,45 +1,21 @@
-"""A domain of one's own: the page's blocks run in order, and what `foldlog new` writes runs."""
+"""A domain of one's own: what `foldlog new` writes runs, under any name that can be."""
 
 from __future__ import annotations
 
 import ast
 import json
-import os
 import re
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline.extras.new import new
 from pipeline.settings import Settings
-from tests.running import DEADLINE_S, Up, foldlog
-from tests.test_cli import one_line_of
-
-ROOT = Path(__file__).parent.parent
-PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-
-
-def blocks(page: str) -> Iterator[tuple[str, str, str | None]]:
-    """Language, text, and the answer where one is shown right after it."""
-    block = r"```(sh|python)\n(.*?)```\n(?:\n```text\n(.*?)```\n)?"
-    for found in re.finditer(block, (ROOT / "docs" / page).read_text(), re.DOTALL):
-        yield found[1], found[2], found[3]
-
-
-def without_times(text: str) -> str:
-    """How long something took, and what it is aligned by, is not promised."""
-    return re.sub(r" +", " ", re.sub(r" +[\d.,]+ ?(/s|s\b)", r" T\1", text)).strip()
-
-
-def run(cwd: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Output and errors together, as a terminal shows them."""
-    return subprocess.run(
-        words, cwd=cwd, env={**os.environ, "PATH": PATH, "PYTHONPATH": ""}, input=stdin,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=DEADLINE_S,
-    )  # fmt: skip
+from tests.command_line import one_line_of
+from tests.pages import run
+from tests.running import Up, foldlog
 
 
 @pytest.fixture
@@ -48,49 +24,9 @@ def up_in(up: Callable[..., Up], monkeypatch: pytest.MonkeyPatch) -> Callable[[P
 
     def start(folder: Path) -> Up:
         monkeypatch.chdir(folder)
-        return up(Settings(data=folder / "data"), cwd=folder)
+        return up(Settings(data=folder / "data"), cwd=folder, cold=True)
 
     return start
-
-
-def follow(page: str, cwd: Path, up_in: Callable[[Path], Up]) -> Path:
-    """Do what a page says, and compare with what it shows; the folder where that ends."""
-    pipeline, at = None, cwd / "at"
-    for language, text, shown in blocks(page):
-        if text == "foldlog up\n":
-            if pipeline:
-                assert pipeline.stop() == 0
-                pipeline = None
-            if shown is None:
-                pipeline = up_in(cwd)
-                pipeline.settle()
-                continue
-        if language == "sh":
-            ran = run(cwd, "bash", "-euc", f'trap "pwd > {at}" EXIT\n{text}')
-            cwd = Path(at.read_text().strip())
-        else:
-            ran = run(cwd, sys.executable, "-c", text)
-        if shown is None:
-            assert ran.returncode == 0, f"{text}\n{ran.stdout}"
-        else:
-            assert without_times(ran.stdout) == without_times(shown), text
-        if pipeline:
-            pipeline.settle()
-    assert pipeline
-    return cwd
-
-
-def test_the_page_leads_from_an_empty_folder_to_a_running_domain(
-    tmp_path: Path, up_in: Callable[[Path], Up]
-) -> None:
-    folder = follow("own-domain.md", tmp_path, up_in)
-    assert "cancelled" in (folder / "look.html").read_text()
-
-
-def test_a_domain_is_modelled_and_changed_as_the_page_says(
-    tmp_path: Path, up_in: Callable[[Path], Up]
-) -> None:
-    follow("howto/model-a-domain.md", tmp_path, up_in)
 
 
 def test_what_new_writes_runs_under_any_name(tmp_path: Path, up_in: Callable[[Path], Up]) -> None:
@@ -137,28 +73,28 @@ def test_what_the_rules_are_about_comes_from_the_name(
         ast.parse(path.read_text())
 
 
-@pytest.mark.parametrize(
-    ("name", "complaint"),
-    [
-        ("Orders", "lower-case"),
-        ("my-orders", "lower-case"),
-        ("2nd", "lower-case"),
-        ("class", "cannot be a package's name"),
-        ("../orders", "cannot be a package's name"),
-        ("json", "already"),
-        ("projections", "already"),
-        ("taken", "exists already"),
-        ("customers", "'customer' means something else already"),
-        ("x --aggregate outcome", "'outcome' means something else already"),
-        ("x --aggregate true", "'true' cannot be what the rules are about"),
-        ("x --aggregate Parcel", "'Parcel' cannot be what the rules are about"),
-    ],
-)
+REFUSED = {
+    "Orders": "lower-case",
+    "my-orders": "lower-case",
+    "2nd": "lower-case",
+    "class": "cannot be a package's name",
+    "../orders": "cannot be a package's name",
+    "json": "already",
+    "projections": "already",
+    "taken": "exists already",
+    "customers": "'customer' means something else already",
+    "x --aggregate outcome": "'outcome' means something else already",
+    "x --aggregate true": "'true' cannot be what the rules are about",
+    "x --aggregate Parcel": "'Parcel' cannot be what the rules are about",
+}
+
+
 def test_a_name_that_cannot_be_is_refused_in_one_line(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, complaint: str
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "taken").mkdir()
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    assert complaint in one_line_of(foldlog(settings, "new", *name.split()))
-    assert sorted(tmp_path.rglob("*")) == before
+    for name, complaint in REFUSED.items():
+        assert complaint in one_line_of(foldlog(settings, "new", *name.split()))
+        assert sorted(tmp_path.rglob("*")) == before

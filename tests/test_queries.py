@@ -59,18 +59,20 @@ def run(pipeline: InProcess, commands: list[Json]) -> None:
             pipeline.flush([pipeline.decide(partition, batch[at : at + 50])])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def commands() -> list[Json]:
     return in_order(shopping(600))
 
 
-@pytest.fixture
-def shop(tmp_path: Path, commands: list[Json]) -> Settings:
-    pipeline = InProcess(tmp_path, partitions=PARTITIONS)
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, commands: list[Json]) -> Settings:
+    """What all tests here only look at."""
+    folder = tmp_path_factory.mktemp("shop")
+    pipeline = InProcess(folder, partitions=PARTITIONS)
     run(pipeline, commands)
     pipeline.publish()
     pipeline.writer.close()
-    return Settings(data=tmp_path)
+    return Settings(data=folder)
 
 
 def carts(db: duckdb.DuckDBPyConnection) -> dict[str, list[Any]]:
@@ -136,7 +138,7 @@ def test_the_log_keeps_what_a_connection_about_the_past_reads(shop: Settings) ->
 
 def test_events_that_make_no_history_by_that_time_are_one_error(tmp_path: Path) -> None:
     pipeline = InProcess(tmp_path, partitions=PARTITIONS)
-    run(pipeline, shopping(600))  # occurring in no order
+    run(pipeline, shopping(300))  # occurring in no order
     pipeline.writer.close()
     with pytest.raises(ReadModelFailed, match="ask by recorded_at"):
         as_of(datetime(2017, 5, 1), by="occurred_at", settings=Settings(data=tmp_path))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -19,41 +18,10 @@ from projections import declarations
 from projections.model import Select, read_models
 from projections.trial import Trial
 from tests.domains.bank import bank
+from tests.models import PARTITIONS, cart_with, few_carts
+from tests.more import MORE
 from tests.oracle import partition_of
 from tests.running import InProcess, entry, read, sorted_rows
-
-PARTITIONS = 2
-
-
-def cart_with(folder: Path, **files: str) -> Domain:
-    """The shopping cart with other read models."""
-    folder.mkdir(exist_ok=True)
-    for left in folder.glob("*.sql"):
-        left.unlink()
-    for name, sql in files.items():
-        (folder / f"{name}.sql").write_text(f"-- For a test.\n{sql}")
-    given = {f: getattr(cart, f) for f in cart.__dataclass_fields__ if f != "event_types"}
-    return Domain(**{**given, "read_models": folder})
-
-
-def shopping(seed: int, count: int = 120) -> list[tuple[int, dict[str, Any]]]:
-    """Seeded commands of some carts, each with its partition."""
-    rnd = random.Random(seed)
-    commands = []
-    for number in range(count):
-        cart_number = rnd.randrange(12)
-        command: dict[str, Any] = {
-            "type": rnd.choices(["AddProduct", "RemoveProduct", "CheckOut"], [6, 2, 1])[0],
-            "command_id": str(number),
-            "cart_id": ("5", "6", "12", "14", "a", "b", "c", "d", "e", "f", "g", "h")[cart_number],
-            "occurred_at": f"2017-01-0{rnd.randint(1, 9)}T10:00:00Z",
-        }
-        if command["type"] != "CheckOut":
-            command |= {"product_id": rnd.choice("mbt"), "quantity": rnd.randint(0, 3)}
-        if command["type"] == "AddProduct":
-            command["unit_price_cents"] = rnd.randint(1, 300)
-        commands.append(command)
-    return [(partition_of(c["cart_id"], PARTITIONS), c) for c in commands]
 
 
 def run_live(pipeline: InProcess, commands: list[tuple[int, dict[str, Any]]], size: int) -> None:
@@ -73,12 +41,12 @@ def plain(published: Path, sql: str) -> list[tuple[Any, ...]]:
         return sorted_rows(db, sql)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(1 + MORE))
 def test_each_shipped_model_shows_what_its_select_says_over_all_events(
     tmp_path: Path, seed: int
 ) -> None:
     pipeline = InProcess(tmp_path, partitions=PARTITIONS)
-    run_live(pipeline, shopping(seed), 7)
+    run_live(pipeline, few_carts(seed), 20)
     published = pipeline.publish()
     for model in read_models(cart):
         if isinstance(model, Select):
@@ -92,7 +60,7 @@ def test_a_file_that_is_deleted_comes_back_from_the_log_with_the_same_rows(
 ) -> None:
     pipeline = InProcess(tmp_path, domain, partitions=PARTITIONS)
     if domain is cart:
-        run_live(pipeline, shopping(1), 11)
+        run_live(pipeline, few_carts(1), 30)
     else:
         run_live(pipeline, transfers(), 3)
     names = [model.name for model in read_models(domain)]
@@ -142,13 +110,13 @@ SELECTS = {
 }
 
 
-@pytest.mark.parametrize("size", [1, 13, 1000])
+@pytest.mark.parametrize(("count", "size"), [(20, 1), (120, 25), (120, 1000)])
 def test_a_select_kept_live_equals_the_same_select_over_all_events(
-    tmp_path: Path, size: int
+    tmp_path: Path, count: int, size: int
 ) -> None:
     domain = cart_with(tmp_path / "sql", **SELECTS)
     pipeline = InProcess(tmp_path, domain, partitions=PARTITIONS)
-    run_live(pipeline, shopping(5), size)
+    run_live(pipeline, few_carts(5, count), size)
     published = pipeline.publish()
     for name, sql in SELECTS.items():
         assert read(published, name)[name] == plain(published, sql), name
@@ -197,7 +165,7 @@ def test_a_new_a_changed_and_a_removed_model_are_right_after_the_next_start(tmp_
         removed="SELECT product_id, count(*) AS n FROM events GROUP BY product_id",
     )
     pipeline = InProcess(tmp_path, before, partitions=PARTITIONS)
-    run_live(pipeline, shopping(2), 9)
+    run_live(pipeline, few_carts(2), 40)
     pipeline.writer.close()
 
     new = "SELECT event_type, count(*) AS n FROM events GROUP BY event_type"
@@ -223,7 +191,7 @@ def test_a_file_that_reads_from_read_models_is_a_view_in_whatever_order(tmp_path
         z_adds="SELECT product_id, count(*) AS n FROM events GROUP BY product_id",
     )
     pipeline = InProcess(tmp_path, domain, partitions=PARTITIONS)
-    run_live(pipeline, shopping(2), 30)
+    run_live(pipeline, few_carts(2), 30)
     published = pipeline.publish()
     rows = read(published, "a_top", "b_counts", "z_adds", "carts")
     assert sorted(place for _, place in rows["a_top"]) == [1, 2, 3]
@@ -254,7 +222,7 @@ def test_a_view_follows_what_it_reads_when_that_changes(tmp_path: Path) -> None:
     counts = "SELECT product_id, count(*) AS n FROM events GROUP BY product_id"
     before = cart_with(tmp_path / "sql", shown="FROM counts", counts=counts)
     pipeline = InProcess(tmp_path, before, partitions=PARTITIONS)
-    run_live(pipeline, shopping(2), 30)
+    run_live(pipeline, few_carts(2), 30)
     pipeline.writer.close()
     sums = "SELECT sum(quantity) AS units, product_id FROM events GROUP BY product_id"
     after = cart_with(tmp_path / "sql", shown="FROM counts", counts=sums)
@@ -282,7 +250,7 @@ def test_a_flush_that_was_missed_is_read_from_the_log(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_database_is_set_aside_and_built_again(tmp_path: Path) -> None:
     pipeline = InProcess(tmp_path, partitions=PARTITIONS)
-    run_live(pipeline, shopping(3), 50)
+    run_live(pipeline, few_carts(3), 50)
     live = read(pipeline.publish(), "carts", "product_daily")
     pipeline.writer.close()
     (tmp_path / "writer.duckdb").write_bytes(b"garbage" * 1000)
@@ -294,11 +262,11 @@ def test_a_file_that_is_no_database_is_set_aside_and_built_again(tmp_path: Path)
 
 def test_read_models_that_hold_more_than_the_log_are_built_again(tmp_path: Path) -> None:
     pipeline = InProcess(tmp_path, partitions=PARTITIONS)
-    commands = shopping(6)
+    commands = few_carts(6)
     run_live(pipeline, commands[:60], 20)
     as_it_was = read(pipeline.publish(), "carts", "product_daily")
     backed_up = {file.path for p in range(PARTITIONS) for file in pipeline.log.files(p)}
-    run_live(pipeline, [(p, {**c, "command_id": f"x{c['command_id']}"}) for p, c in commands], 20)
+    run_live(pipeline, [(p, {**c, "command_id": f"x{c['command_id']}"}) for p, c in commands], 60)
     pipeline.writer.close()
     for path in set(pipeline.log.folder.rglob("*.parquet")) - backed_up:
         path.unlink()
@@ -309,14 +277,14 @@ def test_read_models_that_hold_more_than_the_log_are_built_again(tmp_path: Path)
 
 def test_a_reader_keeps_its_moment_while_the_next_one_is_published(tmp_path: Path) -> None:
     pipeline = InProcess(tmp_path, partitions=PARTITIONS)
-    commands = shopping(4)
-    run_live(pipeline, commands[:60], 10)
+    commands = few_carts(4)
+    run_live(pipeline, commands[:60], 30)
     published = pipeline.publish()
     with duckdb.connect(str(published), read_only=True) as db:
         before = sorted_rows(db, "FROM product_daily")
         events = sorted_rows(db, "FROM events")
         run_live(
-            pipeline, [(p, {**c, "command_id": "x" + c["command_id"]}) for p, c in commands], 10
+            pipeline, [(p, {**c, "command_id": "x" + c["command_id"]}) for p, c in commands], 60
         )
         pipeline.publish()
         assert sorted_rows(db, "FROM product_daily") == before

@@ -43,7 +43,7 @@ def test_a_file_that_is_new_or_changed_is_rebuilt_while_the_pipeline_runs(
 ) -> None:
     pipeline = up(own)
     with pipeline.ready() as producer:
-        producer.send_many(shopping(3_000))
+        producer.send_many(shopping(1_000))
         wait_for(own.published.exists, "the first publish")
         changed = COUNTS.replace("product_id, count(*)", "product_id, 2 * count(*)")
         (tmp_path / "sql" / "counts.sql").write_text(changed)
@@ -83,7 +83,7 @@ def test_a_file_that_is_new_or_changed_is_rebuilt_while_the_pipeline_runs(
 def test_everything_is_rebuilt_from_the_log_alone(
     settings: Settings, up: Callable[..., Up]
 ) -> None:
-    commands = shopping(4_000)
+    commands = shopping(1_000)
     pipeline = up(settings)
     with pipeline.ready() as producer:
         producer.send_many(commands)
@@ -125,7 +125,7 @@ def test_everything_is_rebuilt_from_the_log_alone(
 def test_a_rebuild_that_dies_leaves_everything_as_it_was_or_done(
     settings: Settings, up: Callable[..., Up], point: str
 ) -> None:
-    commands = shopping(2_000)
+    commands = shopping(500)
     pipeline = up(settings)
     with pipeline.ready() as producer:
         producer.send_many(commands)
@@ -176,7 +176,7 @@ def test_a_declaration_that_does_not_hold_leaves_the_pipeline_running(
 def test_what_stands_in_the_way_is_one_line(settings: Settings, up: Callable[..., Up]) -> None:
     pipeline = up(settings)
     with pipeline.ready() as producer:
-        producer.send_many(shopping(2_000))
+        producer.send_many(shopping(500))
     pipeline.settle()
     pipeline.stop()
     unknown = foldlog(settings, "rebuild", "nothing")

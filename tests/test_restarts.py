@@ -7,10 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import oracle
+from tests.more import examples
 from tests.running import InProcess, chunked, entry, read
 
 PARTITIONS = 2
@@ -65,7 +66,7 @@ def run(
     return pipeline.rows(), shown
 
 
-@settings(max_examples=25, deadline=None)
+@examples(5)
 @given(
     commands=COMMANDS,
     sizes=st.lists(st.integers(1, 12), max_size=12),

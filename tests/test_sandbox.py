@@ -60,10 +60,11 @@ ATTACKS = [
 ]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with one cart, beside what nobody may read."""
-    pipeline = InProcess(tmp_path, partitions=1)
+    folder = tmp_path_factory.mktemp("sandbox")
+    pipeline = InProcess(folder, partitions=1)
     pipeline.run(
         0,
         {"type": "AddProduct", "command_id": "1", "cart_id": "7", "product_id": "tea",
@@ -72,9 +73,9 @@ def folder(tmp_path: Path) -> Path:
     )  # fmt: skip
     pipeline.publish()
     pipeline.writer.close()
-    (tmp_path / "secret").write_text("top secret")
-    duckdb.sql("SELECT 'top secret' AS s").write_parquet(str(tmp_path / "other.parquet"))
-    return tmp_path
+    (folder / "secret").write_text("top secret")
+    duckdb.sql("SELECT 'top secret' AS s").write_parquet(str(folder / "other.parquet"))
+    return folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -165,14 +166,14 @@ def test_a_question_may_be_any(folder: Path) -> None:
             db.execute("SELECT copy FROM carts")
 
 
-def test_without_the_sandbox_it_is_duckdb_itself(folder: Path) -> None:
+def test_without_the_sandbox_it_is_duckdb_itself(folder: Path, tmp_path: Path) -> None:
     path = folder / "read_models.duckdb"
     with connect(path, sandbox=False) as db:
         assert db.rows(f"SELECT content FROM read_text('{folder}/secret')") == [
             {"content": "top secret"}
         ]
-        db.newest.execute(f"COPY carts TO '{folder}/carts.csv'")
-        assert "7" in (folder / "carts.csv").read_text()
+        db.newest.execute(f"COPY carts TO '{tmp_path}/carts.csv'")
+        assert "7" in (tmp_path / "carts.csv").read_text()
     with connect(path) as db, pytest.raises(NotAvailable, match="sandbox=False"):
         _ = db.newest
 

@@ -30,10 +30,9 @@ from pipeline.operate.verify import verify
 from pipeline.read.rebuild import rebuild
 from pipeline.settings import Settings
 from projections.upcast import check_upcasts
+from tests.command_line import one_line_of
 from tests.domains import shop
 from tests.running import InProcess, Up, entry, foldlog
-from tests.test_cli import one_line_of
-from tests.test_old_logs import FIXTURE, sell
 
 Fields = Mapping[str, Any]
 OLD: Fields = {"name": str, "cents": int, "note": str | None}
@@ -189,7 +188,7 @@ def test_of_two_writers_with_other_fields_the_second_is_told(tmp_path: Path) -> 
 
 
 def test_a_log_of_before_is_asked_once_and_remembers_then(tmp_path: Path) -> None:
-    shutil.copytree(FIXTURE, tmp_path / "data")
+    shutil.copytree(shop.LOG, tmp_path / "data")
     log = Log.open(tmp_path / "data" / "events", domain="shop")
     changed = make_dataclass("Sold", [("title", str), ("price", float)])
     with pytest.raises(LogMismatch, match="name is gone, title is new without a default"):
@@ -201,7 +200,7 @@ def test_a_log_of_before_is_asked_once_and_remembers_then(tmp_path: Path) -> Non
     assert remembered(log) == [then]
     assert incompatible(domain_of(Sold={"name": Colour, "price": float}), [then]) == []
     pipeline = InProcess(tmp_path / "data", shop.now, partitions=1)
-    decided = pipeline.decide(0, [entry(9, sell(5, cents=7))])
+    decided = pipeline.decide(0, [entry(9, shop.sell(5, cents=7))])
     Schemas(shop.now, log).note(decided.rows)
     assert remembered(log) == [then, *declared(shop.now)]
     pipeline.writer.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from ingest.cart import cart
@@ -28,12 +27,10 @@ from projections.relations import definitions
 from projections.session import session
 from projections.syntax import Syntax, relations_in
 from projections.tables import Tables
+from tests.models import PARTITIONS, cart_with, few_carts
+from tests.more import examples
 from tests.running import InProcess, entry
 from tests.selects import Both, selects
-from tests.test_read_models import PARTITIONS, cart_with, shopping
-
-MORE = int(os.environ.get("FOLDLOG_TEST_MORE", "1"))
-"""How many times as many examples as `make test` takes."""
 
 OF_THE_DATA = (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.InvalidInputException)
 """What a value can do wrong, live as in DuckDB itself."""
@@ -46,7 +43,7 @@ def log_of(seed: int) -> pa.Table:
     """The rows of a log: accepted, rejected and unreadable commands of some carts."""
     with tempfile.TemporaryDirectory() as name:
         pipeline = InProcess(Path(name), cart_with(Path(name) / "sql"), partitions=PARTITIONS)
-        for number, (partition, command) in enumerate(shopping(seed, 80)):
+        for number, (partition, command) in enumerate(few_carts(seed, 80)):
             pipeline.decide(partition, [entry(number, command)])
         rows = pipeline.rows()
         pipeline.writer.close()
@@ -116,7 +113,7 @@ def batches(rows: pa.Table, sizes: list[int]) -> Iterator[pa.Table]:
             yield pa.Table.from_pylist(taken, rows.schema)
 
 
-@settings(max_examples=15 * MORE, deadline=None, suppress_health_check=quietly, derandomize=True)
+@examples(6, suppress_health_check=quietly, derandomize=True)
 @given(
     st.lists(selects(), min_size=2, max_size=2),
     st.lists(selects(unfit=False), min_size=2, max_size=2),
@@ -148,7 +145,7 @@ def check(select: Both, seed: int, sizes: list[int], folder: Path, fit: bool = F
         assert live == direct, note
 
 
-@settings(max_examples=5 * MORE, deadline=None, suppress_health_check=quietly, derandomize=True)
+@examples(2, suppress_health_check=quietly, derandomize=True)
 @given(
     st.lists(selects(unfit=False), min_size=5, max_size=9),
     st.integers(0, 4),
@@ -168,7 +165,7 @@ def test_whatever_is_cut_and_restarted_the_rows_are_those_of_the_select_over_all
         domain = cart_with(folder / "sql", **{m: select.live for m, (select, _) in known.items()})
         pipeline = InProcess(folder, domain, partitions=PARTITIONS)
         waiting: list[list[Any]] = [[] for _ in range(PARTITIONS)]
-        for number, (partition, command) in enumerate(shopping(seed, 80)):
+        for number, (partition, command) in enumerate(few_carts(seed, 80)):
             waiting[partition].append(entry(number, command))
         for partition, size, flushed, restarted in cuts:
             batch, waiting[partition] = waiting[partition][:size], waiting[partition][size:]

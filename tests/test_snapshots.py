@@ -13,7 +13,6 @@ from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, given
-from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
 from ingest.cart import cart
@@ -25,6 +24,7 @@ from pipeline.replay.snapshot_file import Snapshot
 from pipeline.replay.snapshots import Snapshots, code_of
 from pipeline.settings import Settings
 from tests.domains.bank import bank
+from tests.more import examples
 from tests.running import DEDUPE_WINDOW, LATE_2023_MS, InProcess, Up, entry, foldlog
 from tests.shopping import check, shopping
 
@@ -76,7 +76,7 @@ def folded(pipeline: InProcess) -> tuple[dict[str, Aggregate | None], dict[str, 
     )
 
 
-@given_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(6, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.integers(0, 1000),
     st.lists(
@@ -257,18 +257,18 @@ def test_a_pipeline_resumes_from_snapshots_with_few_aggregates_in_memory(
     settings: Settings, up: Callable[..., Up]
 ) -> None:
     settings = settings.model_copy(
-        update={"snapshot_rows": 100, "aggregates_in_memory": 20, "batch_max": 50}
+        update={"snapshot_rows": 50, "aggregates_in_memory": 10, "batch_max": 25}
     )
-    commands = shopping(6_000)
+    commands = shopping(1_500)
     pipeline = up(settings)
     with pipeline.ready() as producer:
-        for at, end in ((0, 2_000), (2_000, 4_000), (4_000, 6_000)):
+        for at, end in ((0, 500), (500, 1_000), (1_000, 1_500)):
             producer.send_many(commands[at:end])
-            if end == 2_000:
+            if end == 500:
                 pipeline.settle()
                 assert pipeline.stop() == 0, pipeline.errors()
                 pipeline.start()
-            elif end == 4_000:
+            elif end == 1_000:
                 pipeline.kill()
                 pipeline.start()
     pipeline.settle()

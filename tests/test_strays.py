@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from zlib import crc32
 
@@ -88,10 +85,10 @@ def test_a_move_that_is_killed_and_done_again_loses_nothing_and_doubles_nothing(
             client.xadd("{cart-04}:commands", {"command": payload})
         pipeline = up(settings)
         pipeline.settle()
-        words = [sys.executable, "-m", "pipeline.cli", "resubmit", "--stray", "--yes"]
-        environment = {**os.environ, **settings.as_environment(), crash.VARIABLE: point}
-        assert subprocess.run(words, env=environment).returncode == crash.EXIT_CODE
-        assert foldlog(settings, "resubmit", "--stray", "--yes").returncode == 0
+        words = ["resubmit", "--stray", "--yes"]
+        died = foldlog(settings, *words, environment={crash.VARIABLE: point})
+        assert died.returncode == crash.EXIT_CODE
+        assert foldlog(settings, *words).returncode == 0
         assert client.xlen("{cart-NaN}:commands") == client.xlen("{cart-04}:commands") == 0
     pipeline.settle()
     with duckdb.connect(str(settings.published), read_only=True) as db:

@@ -15,7 +15,9 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from pipeline.operate.as_of import as_of
 from pipeline.read.rebuild import rebuild
 from pipeline.settings import Settings
@@ -63,15 +65,10 @@ def seen(folder: Path) -> dict[str, Any]:
     answers["rebuilt"] = shown(settings)
     with as_of(datetime(2100, 1, 1), settings=settings) as db:
         answers["as of"] = {name: rows(db, name) for name in MODELS}
-    asked = [sys.executable, "-P", "-m", "pipeline.cli", "query", "--format", "csv"]
+    asked = ["query", "--format", "csv", "--data", str(folder), "--domain", settings.domain]
     for name in MODELS:
-        printed = subprocess.run(
-            [*asked, f"FROM {name} ORDER BY ALL"],
-            env={**os.environ, **settings.as_environment()},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        printed = CliRunner().invoke(app, [*asked, f"FROM {name} ORDER BY ALL"])
+        assert printed.exit_code == 0, printed
         answers[f"query {name}"] = printed.stdout
     return answers
 

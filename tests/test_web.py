@@ -1,9 +1,8 @@
-"""The README's web service, with many clients at once, while the read models are replaced."""
+"""The docs' web service, with many clients at once, while the read models are replaced."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,11 +14,11 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.many import CARTS, MANY, add, publishing
+from tests.pages import block_with
 from tests.running import InProcess, wait_for
-from tests.test_connections import CARTS, MANY, add, publishing
-from tests.test_readme import README
 
-(SERVICE,) = [b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "FastAPI" in b]
+SERVICE = block_with("docs/howto/ask.md", "FastAPI")
 
 
 @pytest.fixture

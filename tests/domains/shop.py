@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from ingest import Command, Decider, Domain, Identifier, Upcast
 
 MODELS = Path(__file__).parent / "shop_read_models"
+LOG = Path(__file__).parent.parent / "fixtures" / "shop_log"
+"""Written with `then`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,10 @@ class Sell(Command):
     name: str
     cents: int
     channel: str = "web"
+
+
+def sell(number: int, **fields: Any) -> dict[str, Any]:
+    return {"type": "Sell", "command_id": str(number), "till": "a", "name": "Tea", **fields}
 
 
 then = Domain(

@@ -10,8 +10,8 @@ import pytest
 
 from ingest.contract import asyncapi, commands_schema, events_schema, outcomes_schema
 from ingest.domain import Domain
+from tests.contracts import DOMAINS, PRICED, READABLE, UNREADABLE
 from tests.running import Up
-from tests.test_contract import DOMAINS, PRICED, READABLE, UNREADABLE
 
 Node = Callable[..., str]
 
