@@ -8,6 +8,7 @@ where `FOLDLOG_TESTS_COLD` is set.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import logging
@@ -27,6 +28,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+ROOT = str(Path(__file__).parent.parent)
 COLD = bool(os.environ.get("FOLDLOG_TESTS_COLD"))
 
 LOADED = [
@@ -151,6 +153,7 @@ class _Child(_Fork):
 
     def __init__(self, words: Sequence[str], *, env: dict[str, str], **how: Any) -> None:
         module = list(words[words.index("-m") + 1 :])
+        how["with_parent"] = os.getpid() if "-c" in words else None  # as ingest.child does it
         process = get_context("fork").Process(target=_begin_child, args=(module, env, how))
         super().__init__(process)
 
@@ -171,12 +174,16 @@ def _begin(
 
 def _begin_child(words: list[str], environment: dict[str, str], how: dict[str, Any]) -> None:
     """In a fork of a program: what `exec` would have let go of goes, and the other begins."""
-    assert how.keys() <= {"start_new_session", "preexec_fn", "pass_fds"}
+    assert how.keys() <= {"start_new_session", "pass_fds", "with_parent"}
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.root.handlers.clear()
     os.setsid()
-    how.get("preexec_fn", lambda: None)()
+    if how["with_parent"]:
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+        if os.getppid() != how["with_parent"]:
+            return
     gc.collect()  # or a file that is garbage would close the descriptor of another, later
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) not in how.get("pass_fds", ()):
@@ -193,9 +200,9 @@ def _be(words: list[str], environment: dict[str, str]) -> None:
     sys.stdin, sys.stdout, sys.stderr = (
         os.fdopen(number, mode, closefd=False) for number, mode in enumerate(("r", "w", "w"))
     )
-    for folder in reversed(environment.get("PYTHONPATH", "").split(os.pathsep)):
-        if folder and folder not in sys.path:
-            sys.path.insert(0, folder)
+    given = [folder for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    installed = [f for f in sys.path if f.startswith((sys.prefix, sys.base_prefix))]
+    sys.path[:] = [*given, ROOT, *installed]  # and not what the test's own process has added
     sys.argv = words
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     importlib.reload(importlib.import_module("ingest.crash"))  # reads the environment once
