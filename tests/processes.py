@@ -28,7 +28,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-ROOT = str(Path(__file__).parent.parent)
+PATH = [folder for folder in sys.path if folder]
+"""Where modules are found, before any test has added a folder."""
+
 COLD = bool(os.environ.get("FOLDLOG_TESTS_COLD"))
 
 LOADED = [
@@ -111,7 +113,8 @@ def _cold(
 def _warm(
     words: list[str], environment: dict[str, str], cwd: Path, files: Files, limit: int | None
 ) -> _Fork:
-    return _Fork(_FORKS.Process(target=_begin, args=(words, environment, cwd, files, limit)))
+    how = (words, environment, cwd, files, limit, PATH)
+    return _Fork(_FORKS.Process(target=_begin, args=how))
 
 
 def popen(words: Sequence[str], *, env: dict[str, str], start_new_session: bool) -> Program:
@@ -159,9 +162,15 @@ class _Child(_Fork):
 
 
 def _begin(
-    words: list[str], environment: dict[str, str], cwd: Path, files: Files, limit: int | None
+    words: list[str],
+    environment: dict[str, str],
+    cwd: Path,
+    files: Files,
+    limit: int | None,
+    path: list[str],
 ) -> None:
     """In a fork: be the program."""
+    PATH[:] = path
     for number, path in enumerate(files):
         flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_APPEND
         opened = os.open(path, flags)
@@ -201,8 +210,7 @@ def _be(words: list[str], environment: dict[str, str]) -> None:
         os.fdopen(number, mode, closefd=False) for number, mode in enumerate(("r", "w", "w"))
     )
     given = [folder for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder]
-    installed = [f for f in sys.path if f.startswith((sys.prefix, sys.base_prefix))]
-    sys.path[:] = [*given, ROOT, *installed]  # and not what the test's own process has added
+    sys.path[:] = [*given, *PATH]
     sys.argv = words
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     importlib.reload(importlib.import_module("ingest.crash"))  # reads the environment once
