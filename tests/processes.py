@@ -8,6 +8,7 @@ where `FOLDLOG_TESTS_COLD` is set.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import logging
@@ -26,6 +27,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+PATH = [folder for folder in sys.path if folder]
+"""Where modules are found, before any test has added a folder."""
 
 COLD = bool(os.environ.get("FOLDLOG_TESTS_COLD"))
 
@@ -109,7 +113,8 @@ def _cold(
 def _warm(
     words: list[str], environment: dict[str, str], cwd: Path, files: Files, limit: int | None
 ) -> _Fork:
-    return _Fork(_FORKS.Process(target=_begin, args=(words, environment, cwd, files, limit)))
+    how = (words, environment, cwd, files, limit, PATH)
+    return _Fork(_FORKS.Process(target=_begin, args=how))
 
 
 def popen(words: Sequence[str], *, env: dict[str, str], start_new_session: bool) -> Program:
@@ -151,14 +156,21 @@ class _Child(_Fork):
 
     def __init__(self, words: Sequence[str], *, env: dict[str, str], **how: Any) -> None:
         module = list(words[words.index("-m") + 1 :])
+        how["with_parent"] = os.getpid() if "-c" in words else None  # as ingest.child does it
         process = get_context("fork").Process(target=_begin_child, args=(module, env, how))
         super().__init__(process)
 
 
 def _begin(
-    words: list[str], environment: dict[str, str], cwd: Path, files: Files, limit: int | None
+    words: list[str],
+    environment: dict[str, str],
+    cwd: Path,
+    files: Files,
+    limit: int | None,
+    path: list[str],
 ) -> None:
     """In a fork: be the program."""
+    PATH[:] = path
     for number, path in enumerate(files):
         flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_APPEND
         opened = os.open(path, flags)
@@ -171,12 +183,16 @@ def _begin(
 
 def _begin_child(words: list[str], environment: dict[str, str], how: dict[str, Any]) -> None:
     """In a fork of a program: what `exec` would have let go of goes, and the other begins."""
-    assert how.keys() <= {"start_new_session", "preexec_fn", "pass_fds"}
+    assert how.keys() <= {"start_new_session", "pass_fds", "with_parent"}
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.root.handlers.clear()
     os.setsid()
-    how.get("preexec_fn", lambda: None)()
+    if how["with_parent"]:
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+        if os.getppid() != how["with_parent"]:
+            return
     gc.collect()  # or a file that is garbage would close the descriptor of another, later
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) not in how.get("pass_fds", ()):
@@ -193,9 +209,8 @@ def _be(words: list[str], environment: dict[str, str]) -> None:
     sys.stdin, sys.stdout, sys.stderr = (
         os.fdopen(number, mode, closefd=False) for number, mode in enumerate(("r", "w", "w"))
     )
-    for folder in reversed(environment.get("PYTHONPATH", "").split(os.pathsep)):
-        if folder and folder not in sys.path:
-            sys.path.insert(0, folder)
+    given = [folder for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    sys.path[:] = [*given, *PATH]
     sys.argv = words
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     importlib.reload(importlib.import_module("ingest.crash"))  # reads the environment once

@@ -138,7 +138,7 @@ def test_the_log_keeps_what_a_connection_about_the_past_reads(shop: Settings) ->
 
 def test_events_that_make_no_history_by_that_time_are_one_error(tmp_path: Path) -> None:
     pipeline = InProcess(tmp_path, partitions=PARTITIONS)
-    run(pipeline, shopping(300))  # occurring in no order
+    run(pipeline, shopping(600))  # occurring in no order
     pipeline.writer.close()
     with pytest.raises(ReadModelFailed, match="ask by recorded_at"):
         as_of(datetime(2017, 5, 1), by="occurred_at", settings=Settings(data=tmp_path))

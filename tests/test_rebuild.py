@@ -174,7 +174,7 @@ def test_a_declaration_that_does_not_hold_leaves_the_pipeline_running(
 
 
 def test_what_stands_in_the_way_is_one_line(settings: Settings, up: Callable[..., Up]) -> None:
-    pipeline = up(settings)
+    pipeline = up(settings.model_copy(update={"batch_max": 50}))
     with pipeline.ready() as producer:
         producer.send_many(shopping(500))
     pipeline.settle()
