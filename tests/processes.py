@@ -44,7 +44,7 @@ LOADED = [
 ]
 """What the process that is forked has loaded, and all that these load."""
 
-STARTERS = {"up": "pipeline.operate.up", "demo": "pipeline.extras.driven"}
+STARTERS = {"up": "pipeline.operate.watched", "demo": "pipeline.extras.driven"}
 """Word of the command line → the module that starts other programs for it."""
 
 _FORKS = get_context("forkserver")

@@ -23,7 +23,7 @@ from ingest.errors import LogDamaged, LogMismatch
 from ingest.server import EmbeddedServer
 from pipeline.log.compatibility import Declared, declared, incompatible
 from pipeline.log.log import Log
-from pipeline.log.schemas import Schemas, check, declarations, remembered
+from pipeline.log.schemas import Schemas, check, declarations, declare, remembered
 from pipeline.operate.as_of import as_of
 from pipeline.operate.history import history
 from pipeline.operate.verify import verify
@@ -209,7 +209,7 @@ def test_a_log_of_before_is_asked_once_and_remembers_then(tmp_path: Path) -> Non
 def test_what_is_remembered_is_found_damaged_or_missing(settings: Settings) -> None:
     log = Log.create(settings.events, partitions=1, domain="cart")
     for number in range(3):
-        log.declare(number, b'{"crc32": 0, "declared": [{}]}')
+        declare(log, number, b'{"crc32": 0, "declared": [{}]}')
     with pytest.raises(LogDamaged, match=r"_schemas/0\.json cannot be read \(its checksum"):
         remembered(log)
     assert "_schemas/0.json cannot be read" in foldlog(settings, "verify").stdout

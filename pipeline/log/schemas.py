@@ -46,7 +46,7 @@ def declarations(log: Log) -> list[tuple[Path, bytes]]:
         raise LogDamaged(f"{error.filename} is missing; {MEND}") from None
 
 
-def _declare(log: Log, number: int, content: bytes) -> None:
+def declare(log: Log, number: int, content: bytes) -> None:
     """Durably add the next declaration. Raises `FileExistsError` where another came first."""
     folder = log.folder / "_schemas"
     path = folder / f"{number}.json"
@@ -162,5 +162,5 @@ class Schemas:
         content = [asdict(declaration) for declaration in declarations]
         held = {"crc32": _checksum(content), "declared": content}
         with suppress(FileExistsError):
-            _declare(self._log, self._checked, json.dumps(held).encode())
+            declare(self._log, self._checked, json.dumps(held).encode())
         self._look()
