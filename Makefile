@@ -46,6 +46,7 @@ lint: $(VENV)/installed ## style, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/marimo --quiet check --strict notebooks/*.py
+	$(BIN)/python .ci/figures.py
 
 format: $(VENV)/installed ## lay the code out
 	$(BIN)/ruff check --fix .
