@@ -145,9 +145,8 @@ class Chaos:
         while sum(self.kills.values()) < kills:
             time.sleep(self._random.random() * 1.5)
             forgets = self._random.choice(FORGETS)
-            self._kill(
-                self._random.choices(["worker", "pipeline", "redis", forgets], [5, 2, 3, 2])[0]
-            )
+            kinds = ["worker", "reader", "pipeline", "redis", forgets]
+            self._kill(self._random.choices(kinds, [4, 3, 2, 3, 2])[0])
         for shopper in self.shoppers:
             shopper.stopping.set()
         for shopper in self.shoppers:
@@ -159,12 +158,12 @@ class Chaos:
         assert code == 0, f"the pipeline ended with {code}: {self.pipeline.errors()}"
 
     def _kill(self, what: str) -> None:
-        if what == "worker":
-            workers = self.pipeline.workers()
-            if not workers:
+        if what in ("worker", "reader"):
+            side = self.pipeline.workers() if what == "worker" else self.pipeline.readers()
+            if not side:
                 return
             with suppress(psutil.NoSuchProcess):
-                self._random.choice(workers).kill()
+                self._random.choice(side).kill()
         elif what == "pipeline":
             self.pipeline.kill()
             self.pipeline.start()
