@@ -24,6 +24,7 @@ from ingest.stop import Stop
 from pipeline.decide.batch import BatchDecider
 from pipeline.decide.outcomes import Window
 from pipeline.decide.partition import Decided, Partition
+from pipeline.deployment import Deployment
 from pipeline.engine.programs import running
 from pipeline.health.status import status
 from pipeline.log.log import Log
@@ -76,7 +77,7 @@ class InProcess:
             for number in range(self.log.partitions)
         ]
         settings = Settings(data=self.folder, export_interval_s=0, compact_interval_s=0)
-        self.reader = Reader(settings, self.domain, self.log)
+        self.reader = Reader(Deployment(settings, self.domain, self.log))
         self.follower = self.reader.start(Stop())
 
     @property

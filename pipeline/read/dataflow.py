@@ -15,8 +15,8 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
 from ingest.stop import Stop
+from pipeline.deployment import Deployment
 from pipeline.engine.sink import Each
-from pipeline.log.log import Log
 from pipeline.log.schemas import check
 from pipeline.read.source import LogSource
 from pipeline.read.steps import Reader
@@ -36,7 +36,6 @@ def build(reader: Reader, stop: Stop) -> Dataflow:
 
 def prepare(settings: Settings, stop: Stop) -> Dataflow:
     """The dataflow. Raises `LogMismatch` where there is no log of the domain."""
-    domain = settings.load_domain()
-    log = Log.open(settings.events, domain=domain.name)
-    check(domain, log)
-    return build(Reader(settings, domain, log), stop)
+    deployed = Deployment.open(settings)
+    check(deployed.domain, deployed.log)
+    return build(Reader(deployed), stop)

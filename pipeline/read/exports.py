@@ -6,10 +6,9 @@ from pathlib import Path
 
 import duckdb
 
-from ingest.domain import Domain
 from ingest.errors import NoRoom, one_line
+from pipeline.deployment import Deployment
 from pipeline.lock import alone
-from pipeline.log.log import Log
 from pipeline.settings import Settings
 from projections import dataset
 from projections.export import export as export_read_models
@@ -26,31 +25,28 @@ def export(settings: Settings) -> list[Path]:
     `NotAvailable` where nothing is published, `NoRoom` where it cannot be written, and `DataInUse`
     while another one exports.
     """
-    domain = settings.load_domain()
-    log = Log.open(settings.events, domain=domain.name)
+    deployed = Deployment.open(settings)
     settings.protect()
     refusal = f"another export writes to {settings.exported}; wait for it"
     with alone(settings.export_lock, refusal, WAIT_S):
         paths, positions = export_read_models(settings.published, settings.exported)
-        return paths + _add(settings, domain, log, positions)
+        return paths + _add(deployed, positions)
 
 
-def export_changes(settings: Settings, log: Log) -> None:
+def export_changes(deployed: Deployment) -> None:
     """The same where something was published since. Leaves out the log's relations, which take as
     much room as the log, until somebody has asked for them once."""
+    settings = deployed.settings
     if is_due(settings.published, settings.exported):
         with alone(settings.export_lock, "another export runs", WAIT_S):
             _, positions = export_read_models(settings.published, settings.exported)
             if dataset.is_there(settings.exported):
-                _add(settings, settings.load_domain(), log, positions, threads=1)
+                _add(deployed, positions, threads=1)
 
 
-def _add(
-    settings: Settings, domain: Domain, log: Log, until: Positions, threads: int | None = None
-) -> list[Path]:
+def _add(deployed: Deployment, until: Positions, threads: int | None = None) -> list[Path]:
+    folder = deployed.settings.exported
     try:
-        return dataset.append(domain, log, until, settings.exported, threads)
+        return dataset.append(deployed.domain, deployed.log, until, folder, threads)
     except (OSError, duckdb.Error) as error:
-        raise NoRoom(
-            f"the log cannot be written to {settings.exported}: {one_line(error)}"
-        ) from None
+        raise NoRoom(f"the log cannot be written to {folder}: {one_line(error)}") from None

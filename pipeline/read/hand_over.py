@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable
 
 from ingest import crash
-from ingest.domain import Domain
 from ingest.errors import DataInUse, FoldlogError, ReadModelInvalid
-from pipeline.log.log import Log
+from pipeline.deployment import Deployment
 from pipeline.replay.states import Refold
 from pipeline.settings import Settings
 from projections.held import held_in
@@ -23,17 +22,18 @@ TAKE_OVER_S = 60
 """How long a running pipeline may take until it begins to take the rebuilt rows over."""
 
 
-def hand_over(settings: Settings, domain: Domain, log: Log, waiting: Callable[[], None]) -> None:
+def hand_over(deployed: Deployment, waiting: Callable[[], None]) -> None:
     """Until the rebuilt file has been taken over, by a running pipeline or else here.
 
     `waiting` is called now and then. Raises `FoldlogError` where the pipeline does not begin.
     """
+    settings = deployed.settings
     deadline = time.monotonic() + TAKE_OVER_S
     while settings.rebuilt.exists():
         waiting()
         try:
             with settings.alone():
-                _take_over_alone(settings, domain, log)
+                _take_over_alone(deployed)
         except DataInUse:
             if time.monotonic() > deadline:
                 raise FoldlogError(
@@ -43,8 +43,9 @@ def hand_over(settings: Settings, domain: Domain, log: Log, waiting: Callable[[]
             time.sleep(0.1)
 
 
-def _take_over_alone(settings: Settings, domain: Domain, log: Log) -> None:
+def _take_over_alone(deployed: Deployment) -> None:
     """What the pipeline does with a rebuilt file, where none runs."""
+    settings, domain, log = deployed.settings, deployed.domain, deployed.log
     with held_in(settings.rebuilt) as held:
         rebuilt = {name for name, _ in held.models()}
     others = {m.name for m in read_models(domain) if not isinstance(m, View)} - rebuilt

@@ -18,9 +18,9 @@ import duckdb
 
 from ingest import crash
 from ingest.errors import DataInUse, FoldlogError, LogDamaged, ReadModelFailed, one_line
+from pipeline.deployment import Deployment
 from pipeline.lock import alone
 from pipeline.log.disk import MEND
-from pipeline.log.log import Log
 from pipeline.log.schemas import check
 from pipeline.read.hand_over import hand_over
 from pipeline.read.refold import refolded
@@ -56,8 +56,8 @@ def rebuild(
     A view has no rows to build: it is made as its file says, named or not.
     Raises `FoldlogError` where a name is none, and when something else is rebuilding.
     """
-    domain = settings.load_domain()
-    log = Log.open(settings.events, domain=domain.name)
+    deployed = Deployment.open(settings)
+    domain, log = deployed.domain, deployed.log
     settings.protect()
     check(domain, log)
     only_one = alone(
@@ -82,7 +82,7 @@ def rebuild(
                 watched = nullcontext() if isinstance(model, Folded) else _watched(db, share)
                 try:
                     with watched:
-                        tables.build([model], log, until, refolded(settings, share))
+                        tables.build([model], log, until, refolded(deployed, share))
                 except duckdb.Error as error:
                     raise ReadModelFailed(
                         f"{model.name} cannot be built: {one_line(error)};"
@@ -92,7 +92,7 @@ def rebuild(
             last_ids = {p: log.stream_id(p, end - 1) or "" for p, end in until.items() if end}
             tables.move_to(until, last_ids)
         all_rows = len(wanted) * total
-        hand_over(settings, domain, log, lambda: seen("handing over", all_rows, all_rows))
+        hand_over(deployed, lambda: seen("handing over", all_rows, all_rows))
         if left := _wanted(settings, tables, (), everything=False):
             raise DataInUse(
                 f"{left[0].name} is not taken over: the running pipeline has other code of the"

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from pipeline.decide.aggregates import Aggregate
 from pipeline.decide.folded_rows import FoldedRows
+from pipeline.deployment import Deployment
 from pipeline.engine.without_pandas import start_without_pandas
-from pipeline.log.log import Log
 from pipeline.replay.decode import Decoder
 from pipeline.replay.states import fold_rows, scan
 from pipeline.settings import Settings
@@ -37,9 +37,8 @@ def _begin(counter: Any) -> None:
 
 def _partition(settings: dict[str, Any], number: int, end: int) -> pa.Table:
     """In a process of the pool: the folded rows of one partition as of `end`."""
-    ours = Settings(**settings)
-    domain = ours.load_domain()
-    log = Log.open(ours.events, domain=domain.name)
+    deployed = Deployment.open(Settings(**settings))
+    domain, log = deployed.domain, deployed.log
     decoder = Decoder(domain)
     aggregates: dict[str, Aggregate] = {}
     for rows in scan(domain, log, {number: end}):
@@ -49,17 +48,17 @@ def _partition(settings: dict[str, Any], number: int, end: int) -> pa.Table:
     return FoldedRows(domain).table(aggregates)
 
 
-def refolded(settings: Settings, share: Callable[[float], None]) -> FoldedBetween:
+def refolded(deployed: Deployment, share: Callable[[float], None]) -> FoldedBetween:
     """A function that folds the whole log up to `until`; `share(done)` is called as it goes."""
 
     def folded(_: Positions, until: Positions) -> pa.Table:
         context = get_context("spawn")
         counter = context.Value("q", 0)
         parts = [(p, end) for p, end in until.items() if end]
-        empty = FoldedRows(settings.load_domain()).schema.empty_table()
+        empty = FoldedRows(deployed.domain).schema.empty_table()
         count = min(os.cpu_count() or 1, max(1, len(parts)))
         with ProcessPoolExecutor(count, context, _begin, (counter,)) as pool:
-            given = settings.model_dump()
+            given = deployed.settings.model_dump()
             futures = [pool.submit(_partition, given, p, end) for p, end in parts]
             waiting = {*futures}
             while waiting:

@@ -12,21 +12,18 @@ from functools import partial
 import duckdb
 import pyarrow as pa
 
-from ingest.domain import Domain
 from ingest.errors import NoRoom, one_line
 from ingest.stop import Stop
+from pipeline.deployment import Deployment
 from pipeline.engine import metrics
 from pipeline.engine.garbage import collect_when_due
 from pipeline.engine.program import every, ready
-from pipeline.log.log import Log
 from pipeline.read.compaction import compact
 from pipeline.read.exports import export_changes
 from pipeline.read.hand_over import take_over
 from pipeline.read.source import Follower, Look, Rows
 from pipeline.read.states import States
-from pipeline.replay.snapshots import Snapshots
 from pipeline.replay.states import Refold
-from pipeline.settings import Settings
 from projections.model import sql_files
 from projections.publish import Publisher
 from projections.writer import Writer
@@ -44,11 +41,11 @@ IDLE_LOOK_S = 0.5
 class Reader:
     """The steps, and what they remember: states, rows that wait for a flush, the DuckDB file."""
 
-    def __init__(self, settings: Settings, domain: Domain, log: Log) -> None:
-        self.rows_max = settings.flush_rows_max
-        self._settings = settings
-        self._log = log
-        self._domain = domain
+    def __init__(self, deployed: Deployment) -> None:
+        self.rows_max = deployed.settings.flush_rows_max
+        self._deployed = deployed
+        self._settings = deployed.settings
+        self._log = deployed.log
         self._waiting: list[Rows] = []
         self._flushed = False
         self._look_at = 0.0
@@ -59,7 +56,7 @@ class Reader:
 
     def start(self, stop: Stop) -> Follower:
         """Open the file of read models, and bring it near the log's end."""
-        settings, domain, log = self._settings, self._domain, self._log
+        settings, domain, log = self._settings, self._deployed.domain, self._log
         with _no_room():
             refold = Refold(domain, log)
             self.writer = Writer.open(settings.writers_file, domain, log, refold)
@@ -73,18 +70,16 @@ class Reader:
             if self._publisher.first:
                 self._publisher.publish()  # whoever has an outcome finds a file to ask
         ready()
-        snapshots = Snapshots(
-            settings.states,
-            domain,
-            rows=settings.snapshot_rows,
-            in_memory=settings.aggregates_in_memory // log.partitions,
-        )
+        snapshots = self._deployed.snapshots(settings.states)
         self._states = States(domain, log, snapshots, self.writer.positions)
         self.writer.folded = self._states.between
         while not stop.requested and self._catch_up():
             pass
         self.writer.use_threads(max(1, (os.cpu_count() or 1) - settings.workers))
-        export, compaction = partial(export_changes, settings, log), partial(compact, settings, log)
+        export, compaction = (
+            partial(export_changes, self._deployed),
+            partial(compact, settings, log),
+        )
         self._lives.enter_context(every(settings.export_interval_s, export, at_end=True))
         self._lives.enter_context(every(settings.compact_interval_s, compaction))
         return Follower(domain, log, self.writer.positions)
