@@ -105,8 +105,10 @@ def test_the_write_side_waits_for_readers_where_a_setting_says_so(
         pipeline.settle()
         (reader,) = pipeline.readers()
         reader.suspend()
-        producer.send_many(commands)
-        wait_for(lambda: status(settings).unpublished > 500, "rows that readers miss")
+        producer.send_many(commands[:1_500])
+        wait_for(lambda: "waiting for the read side" in pipeline.errors(), "the worker to wait")
+        assert status(settings).unpublished > 500
+        producer.send_many(commands[1_500:])
         time.sleep(1)
         assert status(settings).lag, "the rest waits in Redis"
         reader.resume()
