@@ -22,6 +22,7 @@ from ingest.errors import LogDamaged, LogMismatch, Superseded
 from pipeline.decide.outcomes import A_DAY
 from pipeline.lock import alone
 from pipeline.log.log import COMPACTING, Log, Tail
+from pipeline.log.schemas import Schemas, remembered
 from pipeline.replay.restore import restore
 from tests.running import InProcess, entry
 
@@ -29,7 +30,7 @@ RACE = """
 import sys, time
 from pathlib import Path
 from ingest.errors import Superseded
-from pipeline.log.log import Log
+from pipeline.log.schemas import Schemas, remembered
 log = Log.open(Path(sys.argv[1]), domain="cart")
 rows = log.read_file(log.files(0)[0])
 while time.time() < float(sys.argv[2]):
@@ -194,6 +195,25 @@ def test_a_writer_whose_unfinished_file_a_new_one_has_cleared_stops_with_one_lin
     with pytest.raises(Superseded, match="another process has started"):
         log.append_compacted(0, log.files(0))
     assert unfinished(log) == []
+
+
+@pytest.mark.parametrize("point", ["commit.to_write", "commit.to_link"])
+def test_of_two_that_start_at_once_one_makes_the_log_and_both_work_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    folder = tmp_path / "events"
+    others: list[Log] = []
+
+    def start() -> Log:
+        return Log.create(folder, partitions=1, domain="cart")
+
+    at(monkeypatch, point, lambda: others.append(start()))
+    assert start().identity == others[0].identity
+    assert [path.name for path in folder.glob("*.tmp")] == []
+    before = Schemas(cart, others[0])
+    at(monkeypatch, point, lambda: others.append(start()))  # clears what it declares
+    before.note(pa.table({"event_type": ["ProductAdded"]}))
+    assert "ProductAdded" in {found.event_type for found in remembered(others[1])}
 
 
 def unfinished(log: Log) -> list[str]:

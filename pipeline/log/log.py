@@ -81,8 +81,10 @@ class Log:
                 rights.share(path)
         with shared(folder / READERS):
             rights.share(folder / READERS)
-        with suppress(FileExistsError):
-            write_exclusively(folder / ABOUT, json.dumps(about).encode())
+        if not (folder / ABOUT).exists():
+            # Where another start is first, it may clear what this one has written beside.
+            with suppress(FileExistsError, FileNotFoundError):
+                write_exclusively(folder / ABOUT, json.dumps(about).encode())
         log = cls.open(folder, domain=domain)
         if partitions is not None and log.partitions != partitions:
             raise LogMismatch(

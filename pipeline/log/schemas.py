@@ -24,7 +24,7 @@ from ingest import crash, rights
 from ingest.domain import Domain
 from ingest.durable import write_exclusively
 from ingest.envelope import ENVELOPE, OR_NULL, OUTCOME_COLUMNS, OUTCOME_TYPES
-from ingest.errors import LogDamaged, LogMismatch, one_line
+from ingest.errors import LogDamaged, LogMismatch, Superseded, one_line
 from pipeline.log.compatibility import UNKNOWN, Declared, declared, incompatible
 from pipeline.log.disk import MEND, told
 from pipeline.log.log import Log
@@ -138,7 +138,7 @@ class Schemas:
         self._log = log
         self._now = {d.event_type: d for d in declared(domain)}
         self._look()
-        if not self._checked:
+        while not self._checked:
             self._add(_found_in_files(log))
 
     def _look(self) -> None:
@@ -158,9 +158,12 @@ class Schemas:
             self._add([self._now[name] for name in sorted(new)])
 
     def _add(self, declarations: list[Declared]) -> None:
-        """Write them after those that were checked, or look at what another writer has written."""
+        """Write them after those that were checked, or look at what another writer has written.
+
+        Neither, and it is to be tried again, where another start has cleared the unfinished file.
+        """
         content = [asdict(declaration) for declaration in declarations]
         held = {"crc32": _checksum(content), "declared": content}
-        with suppress(FileExistsError):
+        with suppress(FileExistsError, Superseded):
             declare(self._log, self._checked, json.dumps(held).encode())
         self._look()
