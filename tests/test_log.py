@@ -30,7 +30,7 @@ RACE = """
 import sys, time
 from pathlib import Path
 from ingest.errors import Superseded
-from pipeline.log.schemas import Schemas, remembered
+from pipeline.log.log import Log
 log = Log.open(Path(sys.argv[1]), domain="cart")
 rows = log.read_file(log.files(0)[0])
 while time.time() < float(sys.argv[2]):
