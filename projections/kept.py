@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest import crash, rights
-from projections.relations import LogFile, LogFiles, path_in_kept
+from projections.relations import RangeFile, LogFiles, path_in_kept
 
 
 @dataclass(frozen=True, slots=True)
 class KeptFile:
-    """A `LogFile` by the name that stays."""
+    """A `RangeFile` by the name that stays."""
 
     first: int
     last: int | None
@@ -39,7 +39,7 @@ class Kept:
         self.folder = folder
         self._linked: dict[int, dict[str, KeptFile]] = {}
 
-    def files(self, partition: int, first: int = 0) -> Sequence[LogFile]:
+    def files(self, partition: int, first: int = 0) -> Sequence[RangeFile]:
         """As `LogFiles.files`. Raises `OSError` where no links can be made."""
         self._make(self.folder / self._log.identity)
         linked = self._linked.get(partition, {})
@@ -61,7 +61,7 @@ class Kept:
             folder.mkdir(exist_ok=True)
             rights.share(folder)
 
-    def _link(self, partition: int, file: LogFile) -> KeptFile:
+    def _link(self, partition: int, file: RangeFile) -> KeptFile:
         path = self.folder / path_in_kept(self._log.identity, partition, file.path.name)
         self._make(path.parent)
         try:

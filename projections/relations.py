@@ -23,7 +23,7 @@ from ingest.envelope import ENVELOPE, NOTHING_CHANGED, OUTCOME_COLUMNS, REJECTED
 from projections.sql import named, quoted, sql_type
 
 
-class LogFile(Protocol):
+class RangeFile(Protocol):
     """One file of the log, which holds a range of a partition's positions."""
 
     @property
@@ -42,7 +42,7 @@ class LogFile(Protocol):
 class Listed(Protocol):
     """Something that has the log's files by some name."""
 
-    def files(self, partition: int, first: int = 0) -> Sequence[LogFile]:
+    def files(self, partition: int, first: int = 0) -> Sequence[RangeFile]:
         """The files that hold a partition from position `first` on, in order, without overlap."""
 
 
@@ -70,7 +70,7 @@ class LogFiles(Listed, Protocol):
 Positions = Mapping[int, int]
 """Partition → the next position, that is how many of its rows are in."""
 
-Files = Mapping[int, Sequence[LogFile]]
+Files = Mapping[int, Sequence[RangeFile]]
 """Partition → files of the log, in order."""
 
 KEPT_VARIABLE = "foldlog_kept"
@@ -110,7 +110,7 @@ def with_relations(schema: pa.Schema, log: str, query: str) -> str:
     return f"WITH {', '.join(parts)} {query}"
 
 
-def files_between(log: Listed, since: Positions, until: Positions) -> dict[int, list[LogFile]]:
+def files_between(log: Listed, since: Positions, until: Positions) -> dict[int, list[RangeFile]]:
     """Partition → the files that hold its positions from `since` up to, not including, `until`."""
     return {
         partition: [f for f in log.files(partition, since.get(partition, 0)) if f.first < end]

@@ -50,7 +50,7 @@ def is_of(snapshot: Snapshot, log: Log, number: int) -> bool:
     """Whether the log has the snapshot's last row, and so is the one that it was made from."""
     if not snapshot.position:
         return True
-    return log.stream_id(number, snapshot.position - 1) == snapshot.command
+    return log.stream_id(number, snapshot.position - 1) == snapshot.stream_id
 
 
 def _restore(
@@ -65,7 +65,7 @@ def _restore(
     decoder = Decoder(domain)
     last_stream_id = "0-0"
     if snapshot is not None and snapshot.position:
-        partition.next_position, last_stream_id = snapshot.position, snapshot.command
+        partition.next_position, last_stream_id = snapshot.position, snapshot.stream_id
     columns = decoder.columns_with("position", "stream_id")
     for rows in log.read(number, partition.next_position, columns):
         try:

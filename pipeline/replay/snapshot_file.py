@@ -16,7 +16,7 @@ TABLES = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS about
-    (code TEXT, position INTEGER, command TEXT, aggregates INTEGER);
+    (code TEXT, position INTEGER, stream_id TEXT, aggregates INTEGER);
 CREATE TABLE IF NOT EXISTS aggregates
     (id TEXT PRIMARY KEY, version INTEGER, state BLOB, checksum INTEGER) WITHOUT ROWID;
 """
@@ -32,7 +32,7 @@ class Snapshot:
     def __init__(self, path: Path, code: str) -> None:
         """Raises `NoRoom` where no file can be written."""
         self.position = 0
-        self.command = ""
+        self.stream_id = ""
         """Stream id of the last row before `position`, which tells one log from another."""
         self._path = path
         self._code = code
@@ -54,7 +54,7 @@ class Snapshot:
         self._reading = sqlite3.connect(self._path)
         found = self._db.execute("SELECT * FROM about").fetchone()
         if found:
-            code, self.position, self.command, aggregates = found
+            code, self.position, self.stream_id, aggregates = found
             # One that is not there would be taken for one that never was.
             if code != self._code or aggregates != self._count():
                 self.discard()
@@ -68,7 +68,7 @@ class Snapshot:
         self.close()
         for path in (self._path, *self._path.parent.glob(f"{self._path.name}-*")):
             path.unlink(missing_ok=True)
-        self.position, self.command = 0, ""
+        self.position, self.stream_id = 0, ""
         self._open()
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ class Snapshot:
             raise
         return pickle.loads(state), version
 
-    def write(self, position: int, command: str, aggregates: dict[str, Aggregate]) -> None:
+    def write(self, position: int, stream_id: str, aggregates: dict[str, Aggregate]) -> None:
         """Move on to `position`: what changed since the last one, in one transaction.
 
         Raises `sqlite3.Error` where it cannot be written, and where another writer has moved on.
@@ -107,8 +107,8 @@ class Snapshot:
                 raise sqlite3.IntegrityError("another writer has taken one")
             self._db.executemany("INSERT OR REPLACE INTO aggregates VALUES (?, ?, ?, ?)", rows)
             self._db.execute("DELETE FROM about")
-            about = [self._code, position, command, self._count()]
+            about = [self._code, position, stream_id, self._count()]
             self._db.execute("INSERT INTO about VALUES (?, ?, ?, ?)", about)
             crash.point("snapshot.to_commit")
         crash.point("snapshot.committed")
-        self.position, self.command = position, command
+        self.position, self.stream_id = position, stream_id
