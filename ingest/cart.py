@@ -5,10 +5,10 @@ In every domain's order: events, state, evolve, commands, decide, and last the d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple, TypeAlias, assert_never
 
+from immutables import Map
 from pydantic import Field
 
 from ingest.command import Command, Identifier
@@ -47,33 +47,23 @@ Event: TypeAlias = ProductAdded | ProductRemoved | CheckedOut
 
 # --- state
 
+Line: TypeAlias = tuple[int, int]
+"""What a cart holds of one product: units, and what they cost in cents."""
 
-class Line(NamedTuple):
-    """What a cart holds of one product."""
-
-    quantity: int
-    value_cents: int
+NO_LINE: Line = (0, 0)
 
 
-NO_LINE = Line(0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
+class Open(NamedTuple):
     """A cart that may still change."""
 
-    lines: Mapping[str, Line] = field(default_factory=dict)
+    lines: Map[str, Line] = Map()
+    """By product. A `Map` shares with the next state all but what changed, however long it is."""
     units: int = 0
     value_cents: int = 0
     """Of all lines, kept as they change: a cart is shown far more often than it is added up."""
 
-    def line(self, product_id: str) -> Line:
-        """Of a product; `NO_LINE` where the cart has none of it."""
-        return self.lines.get(product_id, NO_LINE)
 
-
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(NamedTuple):
     """A cart after its check-out, and what was in it."""
 
     units: int
@@ -88,26 +78,26 @@ State: TypeAlias = Open | Closed
 def evolve(state: State, event: Event) -> State:
     """The cart after an event."""
     assert isinstance(state, Open), "nothing happens to a cart after its check-out"
-    match event:
-        case ProductAdded():
-            cents = event.quantity * event.unit_price_cents
-            return _changed(state, event.product_id, event.quantity, cents)
-        case ProductRemoved():
-            return _changed(state, event.product_id, -event.quantity, -event.value_cents)
-        case CheckedOut():
-            return Closed(state.units, state.value_cents)
-        case _:
-            assert_never(event)
+    if isinstance(event, ProductAdded):
+        cents = event.quantity * event.unit_price_cents
+        return _changed(state, event.product_id, event.quantity, cents)
+    if isinstance(event, ProductRemoved):
+        return _changed(state, event.product_id, -event.quantity, -event.value_cents)
+    if isinstance(event, CheckedOut):
+        return Closed(state.units, state.value_cents)
+    assert_never(event)
 
 
 def _changed(cart: Open, product_id: str, units: int, value_cents: int) -> Open:
-    quantity, cents = cart.line(product_id)
+    lines, all_units, all_cents = cart
+    quantity, cents = lines.get(product_id, NO_LINE)
     quantity += units
     assert quantity >= 0, "only what is in a cart is removed from it"
-    lines = {**cart.lines, product_id: Line(quantity, cents + value_cents)}
-    if not quantity:
-        del lines[product_id]
-    return Open(lines, cart.units + units, cart.value_cents + value_cents)
+    if quantity:
+        lines = lines.set(product_id, (quantity, cents + value_cents))
+    else:
+        lines = lines.delete(product_id)
+    return Open(lines, all_units + units, all_cents + value_cents)
 
 
 # --- commands
@@ -151,21 +141,19 @@ def decide(state: State, command: CartCommand) -> list[Event]:
     """The events that a command causes. Raises `Rejected`."""
     if isinstance(state, Closed):
         raise Rejected("the cart is checked out")
-    match command:
-        case AddProduct():
-            return [ProductAdded(command.product_id, command.quantity, command.unit_price_cents)]
-        case RemoveProduct():
-            line = state.line(command.product_id)
-            if line.quantity < command.quantity:
-                raise Rejected("the cart does not hold that many")
-            share = line.value_cents * command.quantity // line.quantity
-            return [ProductRemoved(command.product_id, command.quantity, share)]
-        case CheckOut():
-            if not state.lines:
-                raise Rejected("the cart is empty")
-            return [CheckedOut()]
-        case _:
-            assert_never(command)
+    if isinstance(command, AddProduct):
+        return [ProductAdded(command.product_id, command.quantity, command.unit_price_cents)]
+    if isinstance(command, RemoveProduct):
+        quantity, value_cents = state.lines.get(command.product_id, NO_LINE)
+        if quantity < command.quantity:
+            raise Rejected("the cart does not hold that many")
+        share = value_cents * command.quantity // quantity
+        return [ProductRemoved(command.product_id, command.quantity, share)]
+    if isinstance(command, CheckOut):
+        if not state.lines:
+            raise Rejected("the cart is empty")
+        return [CheckedOut()]
+    assert_never(command)
 
 
 # --- the domain
@@ -182,13 +170,8 @@ class CartRow:
 
 def row(state: State) -> CartRow:
     """The cart as analysts see it."""
-    match state:
-        case Open():
-            return CartRow("open", state.units, state.value_cents)
-        case Closed():
-            return CartRow("checked out", state.units, state.value_cents)
-        case _:
-            assert_never(state)
+    status: Literal["open", "checked out"] = "open" if isinstance(state, Open) else "checked out"
+    return CartRow(status, state.units, state.value_cents)
 
 
 cart = Domain(
