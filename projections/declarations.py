@@ -27,6 +27,9 @@ from projections.trial import Trial, with_known_relations
 _known: set[str] = set()
 """Proofs of the trials that this process has made, or has found noted."""
 
+_made: tuple[Domain, Declarations] | None = None
+"""The last ones, which hold for as long as the domain and its files say the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class Declarations:
@@ -44,7 +47,10 @@ def declarations(domain: Domain, noted: Collection[str] = ()) -> Declarations:
 
     Raises `ReadModelInvalid` where one does not hold, with its file and line.
     """
+    global _made
     models = read_models(domain)
+    if _made and _made[0] is domain and _made[1].models == models:
+        return _made[1]
     event_types = [*domain.events, *OUTCOME_TYPES]
     same = repr((_code(), str(domain.schema), event_types, definitions(domain.schema)))
     live: dict[str, LiveSelect | LiveFolded] = {}
@@ -67,7 +73,8 @@ def declarations(domain: Domain, noted: Collection[str] = ()) -> Declarations:
             else:
                 live[model.name] = folded = LiveFolded(model)
                 known.execute(f"CREATE TABLE {named(model.name)} AS {folded.empty}")
-    return Declarations(models, live, frozenset(proofs))
+    _made = domain, Declarations(models, live, frozenset(proofs))
+    return _made[1]
 
 
 @lru_cache(maxsize=1)

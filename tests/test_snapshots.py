@@ -7,6 +7,7 @@ import pickle
 import sqlite3
 import tempfile
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -18,10 +19,12 @@ from hypothesis import strategies as st
 from ingest.cart import cart
 from pipeline.decide.aggregates import Aggregate, Aggregates
 from pipeline.decide.partition import Partition
+from pipeline.deployment import Deployment
 from pipeline.log.log import Log
+from pipeline.read.refold import refolded
 from pipeline.replay.restore import restore
 from pipeline.replay.snapshot_file import Snapshot
-from pipeline.replay.snapshots import Snapshots, code_of
+from pipeline.replay.snapshots import Snapshots, code_of, saved_states
 from pipeline.settings import Settings
 from tests.domains.bank import bank
 from tests.more import examples
@@ -292,3 +295,40 @@ def test_a_batch_that_is_decided_before_the_last_one_is_committed_waits(tmp_path
     pipeline.snapshots.committed(partition, decided.first, "9-9")  # its predecessor's end
     pipeline.snapshots._settle(wait=True)
     assert pipeline.snapshots._open[0].position == held
+
+
+def test_folded_rows_come_from_a_snapshot_and_the_log_after_it_and_are_those_of_the_log(
+    tmp_path: Path,
+) -> None:
+    pipeline = WithSnapshots(tmp_path)
+    commands = shopping(60)
+    for first in range(0, 60, 7):
+        pipeline.handle(commands[first : first + 7], first)
+    pipeline.snapshots._settle(wait=True)
+    folder, end = tmp_path / "snapshots", pipeline.log.next_position(0)
+    with saved_states(folder, cart, 0) as found:
+        held = found.position
+        assert 0 < held < end
+    deployed = Deployment(Settings(data=tmp_path), cart, pipeline.log)
+
+    def rows(end: int, *, from_the_log: bool = False) -> list[dict[str, Any]]:
+        folded = refolded(deployed, lambda _: None, from_the_log=from_the_log)
+        return sorted(folded({}, {0: end}).to_pylist(), key=itemgetter("aggregate_id"))
+
+    assert rows(end) == rows(end, from_the_log=True)
+    true = rows(held, from_the_log=True)
+
+    def write(checksum: int) -> None:
+        with sqlite3.connect(folder / "0.sqlite") as db:
+            changed = "UPDATE aggregates SET version = 1, state = ?, checksum = ?"
+            db.execute(changed, [other, checksum])
+
+    other = pickle.dumps(cart.decider.initial)
+    write(crc32(other, 1))
+    assert rows(held) != rows(held, from_the_log=True) == true, "the snapshot is read"
+    folder.chmod(0o777)
+    assert rows(held) == true, "not where another user could have written it"
+    folder.chmod(0o700)
+    write(0)
+    assert rows(held) == true, "nor where it is damaged"
+    pipeline.snapshots.close()

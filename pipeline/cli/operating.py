@@ -60,6 +60,9 @@ def status(
 def rebuild(
     names: Annotated[list[str] | None, typer.Argument(help="Which; else what is new.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All read models, anew.")] = False,
+    from_the_log: Annotated[
+        bool, typer.Option("--from-the-log", help="Fold every event; use no snapshot.")
+    ] = False,
     data: Data = None,
     domain: DomainName = None,
 ) -> None:
@@ -86,7 +89,9 @@ def rebuild(
             shown.update(task, description=name, completed=done, total=of, rate=rate)
 
         settings = settings_from(data=data, domain=domain)
-        built = run_rebuild(settings, names or [], everything=everything, seen=seen)
+        built = run_rebuild(
+            settings, names or [], everything=everything, seen=seen, from_the_log=from_the_log
+        )
     for model in built:
         rate = model.rows / max(model.seconds, 1e-9)
         typer.echo(

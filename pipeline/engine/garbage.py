@@ -7,6 +7,8 @@ them again and again took much of the time.
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 YOUNG_MAX = 100_000
 """Objects that may have been made and not freed since the last look. A batch of 8,192 commands on
@@ -23,3 +25,17 @@ def collect_when_due() -> None:
     """Look at the young objects once there are many; what outlives it is not looked at again."""
     if gc.get_count()[0] > YOUNG_MAX:
         gc.collect(0)
+
+
+@contextmanager
+def not_now() -> Iterator[None]:
+    """No collection while this lasts: of many states that come into memory at once, half the time
+    went to looking at them again and again.
+    """
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()

@@ -10,13 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.domain import Domain
 from ingest.errors import LogDamaged
 from pipeline.deployment import Deployment
-from pipeline.log.log import Log
 from pipeline.log.names import LogFile
 from pipeline.log.schemas import problems
-from pipeline.replay.states import Refold
+from pipeline.read.refold import refolded
 from pipeline.settings import Settings
 from projections.held import Held
 from projections.session import session
@@ -81,7 +79,7 @@ def _verify(deployed: Deployment, seen: Callable[[int, int], None]) -> Verified:
             wrong.append(str(damage))
     models = 0
     if not wrong and settings.published.exists():
-        models, differences = _compare(settings, domain, log)
+        models, differences = _compare(deployed)
         wrong += differences
     return Verified(rows, len(files), models, wrong)
 
@@ -110,8 +108,10 @@ def _wrong_versions(rows: pa.Table) -> list[str]:
     return [f"aggregate {aggregate_id}: its versions have gaps" for (aggregate_id,) in found]
 
 
-def _compare(settings: Settings, domain: Domain, log: Log) -> tuple[int, list[str]]:
+def _compare(deployed: Deployment) -> tuple[int, list[str]]:
     """How many read models there are, and those whose rows differ from what the log gives."""
+    settings, domain, log = deployed.settings, deployed.domain, deployed.log
+    folded = refolded(deployed, lambda _: None, from_the_log=True)
     with tempfile.TemporaryDirectory() as folder, opened(Path(folder) / "made.duckdb") as db:
         db.execute(f"ATTACH {quoted(str(settings.published))} AS published (READ_ONLY)")
         held = Held(db, "published")
@@ -124,7 +124,7 @@ def _compare(settings: Settings, domain: Domain, log: Log) -> tuple[int, list[st
             ]
         tables = Tables(db, domain)
         tables.prepare(log.partitions)
-        tables.build(tables.stored, log, until, Refold(domain, log))
+        tables.build(tables.stored, log, until, folded)
         tables.show()
         wrong = []
         shown = held.models()

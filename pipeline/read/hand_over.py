@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 
@@ -44,16 +45,27 @@ def hand_over(deployed: Deployment, waiting: Callable[[], None]) -> None:
 
 
 def _take_over_alone(deployed: Deployment) -> None:
-    """What the pipeline does with a rebuilt file, where none runs."""
+    """What the pipeline does with a rebuilt file, where none runs.
+
+    A file with every read model in it simply becomes the writer's.
+    """
     settings, domain, log = deployed.settings, deployed.domain, deployed.log
     with held_in(settings.rebuilt) as held:
         rebuilt = {name for name, _ in held.models()}
     others = {m.name for m in read_models(domain) if not isinstance(m, View)} - rebuilt
+    if not others:
+        crash.point("hand_over.to_rename")
+        os.replace(settings.rebuilt, settings.writers_file)
+        crash.point("hand_over.renamed")
     refold = Refold(domain, log)
-    writer = Writer.open(settings.writers_file, domain, log, refold, only=others)
+    writer = Writer.open(settings.writers_file, domain, log, refold, only=others or None)
     writer.migrate()
     writer.catch_up()
-    take_over(settings, writer, Publisher(writer, settings.published, 0).publish)
+    publish = Publisher(writer, settings.published, 0).publish
+    if others:
+        take_over(settings, writer, publish)
+    else:
+        publish()
     writer.close()
 
 

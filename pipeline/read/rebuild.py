@@ -49,10 +49,17 @@ Seen = Callable[[str, int, int], None]
 
 
 def rebuild(
-    settings: Settings, names: Collection[str], *, everything: bool, seen: Seen
+    settings: Settings,
+    names: Collection[str],
+    *,
+    everything: bool,
+    seen: Seen,
+    from_the_log: bool = False,
 ) -> list[Built]:
     """Build the named read models from the log, and all that are new or changed; or everything.
 
+    Aggregates begin from their newest snapshots, which are the fold of the log up to there; with
+    `from_the_log` from the first event.
     A view has no rows to build: it is made as its file says, named or not.
     Raises `FoldlogError` where a name is none, and when something else is rebuilding.
     """
@@ -82,7 +89,8 @@ def rebuild(
                 watched = nullcontext() if isinstance(model, Folded) else _watched(db, share)
                 try:
                     with watched:
-                        tables.build([model], log, until, refolded(deployed, share))
+                        folded = refolded(deployed, share, from_the_log=from_the_log)
+                        tables.build([model], log, until, folded)
                 except duckdb.Error as error:
                     raise ReadModelFailed(
                         f"{model.name} cannot be built: {one_line(error)};"
@@ -109,8 +117,6 @@ def _new_file(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     aside.unlink(missing_ok=True)
     crash.point("rebuild.cleared")
     with opened(aside) as db:
-        # The file is read once: packing its strings takes longer than writing them does.
-        db.execute("SET disabled_compression_methods = 'fsst,dict_fsst'")
         yield db
         crash.point("rebuild.to_checkpoint")
         db.execute("CHECKPOINT")

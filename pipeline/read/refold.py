@@ -1,13 +1,17 @@
-"""The folded read model from the whole log, on all cores: a process for each, which own partitions.
+"""The folded read model as of the log's end: from the newest states that are saved, and the rest.
 
-Nothing moves between partitions, so each is folded by itself, like the write side folds it.
+The states in a snapshot are the fold of the log up to its position, so only what follows has to be
+folded. Where that is much, there is a process for each core, which own partitions: nothing moves
+between them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from typing import Any
 
@@ -16,17 +20,106 @@ import pyarrow as pa
 from pipeline.decide.aggregates import Aggregate
 from pipeline.decide.folded_rows import FoldedRows
 from pipeline.deployment import Deployment
+from pipeline.engine.garbage import not_now
 from pipeline.engine.without_pandas import start_without_pandas
 from pipeline.replay.decode import Decoder
+from pipeline.replay.restore import is_of
+from pipeline.replay.snapshot_file import Saved
+from pipeline.replay.snapshots import saved_states
 from pipeline.replay.states import fold_rows, scan
 from pipeline.settings import Settings
 from projections.relations import Positions
 from projections.tables import FoldedBetween
 
+ALONE_ROWS = 200_000
+"""Fewer rows of the log are folded sooner than other processes have started."""
+
 LOOK_S = 0.2
 
 _folded_rows: Any = None
 """Of a process of the pool: how many rows all of them have folded, in shared memory."""
+
+
+def refolded(
+    deployed: Deployment, share: Callable[[float], None], *, from_the_log: bool
+) -> FoldedBetween:
+    """A function that gives the folded rows up to `until`; `share(done)` is called as it goes.
+
+    With `from_the_log`, no saved state is used.
+    """
+
+    def folded(_: Positions, until: Positions) -> pa.Table:
+        parts = [(p, end) for p, end in until.items() if end]
+        with ExitStack() as opened:
+            begins = [
+                opened.enter_context(_newest(deployed, *part, from_the_log)) for part in parts
+            ]
+            missing = sum(end for _, end in parts) - sum(begin.position for begin in begins)
+            if missing < ALONE_ROWS:
+                empty = FoldedRows(deployed.domain).schema.empty_table()
+                tables = [
+                    _folded(deployed, *part, begin, lambda _: None)
+                    for part, begin in zip(parts, begins, strict=True)
+                ]
+                return pa.concat_tables([empty, *tables])
+        return _on_all_cores(deployed, parts, share, from_the_log)
+
+    return folded
+
+
+@contextmanager
+def _newest(deployed: Deployment, number: int, end: int, from_the_log: bool) -> Iterator[Saved]:
+    """The newest states of a partition that are saved, of positions below `end`."""
+    settings, domain, log = deployed.settings, deployed.domain, deployed.log
+    if from_the_log:
+        yield Saved()
+        return
+    with ExitStack() as opened:
+        found = [
+            opened.enter_context(saved_states(folder, domain, number))
+            for folder in (settings.states, settings.snapshots)
+        ]
+        fit = [each for each in found if each.position <= end and is_of(each, log, number)]
+        yield max(fit, key=lambda each: each.position, default=Saved())
+
+
+def _folded(
+    deployed: Deployment, number: int, end: int, begin: Saved, seen: Callable[[int], None]
+) -> pa.Table:
+    """The folded rows of one partition as of `end`; `seen` hears of rows as they are folded."""
+    domain, log = deployed.domain, deployed.log
+    decoder = Decoder(domain)
+    aggregates: dict[str, Aggregate] = {}
+    position = begin.position
+    with not_now():
+        try:
+            aggregates = begin.aggregates()
+        except sqlite3.Error:
+            position = 0
+        for rows in scan(domain, log, {number: end}, since={number: position}):
+            aggregates |= fold_rows(domain, decoder, aggregates.get, rows)
+            seen(len(rows))
+        return FoldedRows(domain).table(aggregates)
+
+
+def _on_all_cores(
+    deployed: Deployment,
+    parts: list[tuple[int, int]],
+    share: Callable[[float], None],
+    from_the_log: bool,
+) -> pa.Table:
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # what it imports is imported once
+    counter = context.Value("q", 0)
+    count = min(os.cpu_count() or 1, len(parts))
+    with ProcessPoolExecutor(count, context, _begin, (counter,)) as pool:
+        given = deployed.settings.model_dump()
+        futures = [pool.submit(_in_the_pool, given, p, end, from_the_log) for p, end in parts]
+        waiting = {*futures}
+        while waiting:
+            waiting = wait(waiting, LOOK_S, FIRST_COMPLETED).not_done
+            share(counter.value / sum(end for _, end in parts))
+        return pa.concat_tables(future.result() for future in futures)
 
 
 def _begin(counter: Any) -> None:
@@ -35,35 +128,12 @@ def _begin(counter: Any) -> None:
     _folded_rows = counter
 
 
-def _partition(settings: dict[str, Any], number: int, end: int) -> pa.Table:
-    """In a process of the pool: the folded rows of one partition as of `end`."""
+def _in_the_pool(settings: dict[str, Any], number: int, end: int, from_the_log: bool) -> pa.Table:
     deployed = Deployment.open(Settings(**settings))
-    domain, log = deployed.domain, deployed.log
-    decoder = Decoder(domain)
-    aggregates: dict[str, Aggregate] = {}
-    for rows in scan(domain, log, {number: end}):
-        aggregates |= fold_rows(domain, decoder, aggregates.get, rows)
+
+    def seen(rows: int) -> None:
         with _folded_rows.get_lock():
-            _folded_rows.value += len(rows)
-    return FoldedRows(domain).table(aggregates)
+            _folded_rows.value += rows
 
-
-def refolded(deployed: Deployment, share: Callable[[float], None]) -> FoldedBetween:
-    """A function that folds the whole log up to `until`; `share(done)` is called as it goes."""
-
-    def folded(_: Positions, until: Positions) -> pa.Table:
-        context = get_context("spawn")
-        counter = context.Value("q", 0)
-        parts = [(p, end) for p, end in until.items() if end]
-        empty = FoldedRows(deployed.domain).schema.empty_table()
-        count = min(os.cpu_count() or 1, max(1, len(parts)))
-        with ProcessPoolExecutor(count, context, _begin, (counter,)) as pool:
-            given = deployed.settings.model_dump()
-            futures = [pool.submit(_partition, given, p, end) for p, end in parts]
-            waiting = {*futures}
-            while waiting:
-                waiting = wait(waiting, LOOK_S, FIRST_COMPLETED).not_done
-                share(counter.value / max(1, sum(until.values())))
-            return pa.concat_tables([empty, *(future.result() for future in futures)])
-
-    return folded
+    with _newest(deployed, number, end, from_the_log) as begin:
+        return _folded(deployed, number, end, begin, seen)

@@ -14,7 +14,7 @@ from pipeline.decide.outcomes import Outcomes, Window
 from pipeline.decide.partition import Partition
 from pipeline.log.log import Log
 from pipeline.replay.decode import Decoder
-from pipeline.replay.snapshot_file import Snapshot
+from pipeline.replay.snapshot_file import Saved, Snapshot
 from pipeline.replay.states import fold_rows
 
 logger = logging.getLogger("foldlog")
@@ -46,7 +46,7 @@ def restore(
         return _restore(domain, log, number, window, snapshot, reached)
 
 
-def is_of(snapshot: Snapshot, log: Log, number: int) -> bool:
+def is_of(snapshot: Snapshot | Saved, log: Log, number: int) -> bool:
     """Whether the log has the snapshot's last row, and so is the one that it was made from."""
     if not snapshot.position:
         return True

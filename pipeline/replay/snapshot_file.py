@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import sqlite3
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
@@ -112,3 +114,42 @@ class Snapshot:
             crash.point("snapshot.to_commit")
         crash.point("snapshot.committed")
         self.position, self.stream_id = position, stream_id
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """One moment of a snapshot that another process may be writing. Position 0 where it is none."""
+
+    position: int = 0
+    stream_id: str = ""
+    """Of the last row before `position`."""
+    db: sqlite3.Connection | None = None
+
+    def aggregates(self) -> dict[str, Aggregate]:
+        """All of them. Raises `sqlite3.DatabaseError` where the file is damaged."""
+        if self.db is None:
+            return {}
+        found = self.db.execute("SELECT id, version, state, checksum FROM aggregates").fetchall()
+        (expected,) = self.db.execute("SELECT aggregates FROM about").fetchone()
+        if len(found) != expected or any(crc32(s, v) != checksum for _, v, s, checksum in found):
+            raise Damaged("the states of some aggregates are damaged, or missing")
+        return {i: (pickle.loads(state), version) for i, version, state, _ in found}
+
+
+@contextmanager
+def saved(path: Path, code: str) -> Iterator[Saved]:
+    """What the file at `path` holds now; nothing is written, and nothing is thrown away."""
+    try:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)
+    except sqlite3.Error:  # there is none
+        yield Saved()
+        return
+    with closing(db):
+        found = None
+        with suppress(sqlite3.Error):
+            db.execute("BEGIN")
+            found = db.execute("SELECT code, position, stream_id FROM about").fetchone()
+        if found and found[0] == code:
+            yield Saved(found[1], found[2], db)
+        else:
+            yield Saved()

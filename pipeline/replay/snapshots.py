@@ -17,7 +17,9 @@ import fcntl
 import logging
 import os
 import sqlite3
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from ingest.domain import Domain
 from ingest.errors import NoRoom
 from pipeline.decide.aggregates import Aggregate
 from pipeline.decide.partition import Partition
-from pipeline.replay.snapshot_file import Snapshot
+from pipeline.replay.snapshot_file import Saved, Snapshot, saved
 
 logger = logging.getLogger("foldlog")
 
@@ -127,6 +129,20 @@ class Snapshots:
         self._thread.shutdown()
         for snapshot in self._open.values():
             snapshot.close()
+
+
+@contextmanager
+def saved_states(folder: Path, domain: Domain, number: int) -> Iterator[Saved]:
+    """A partition's snapshot, for a tool to read beside the program that writes it.
+
+    None of it where another user could have written it: to load a state runs what it names.
+    """
+    path = folder / f"{number}.sqlite"
+    if path.exists() and _only_ours(folder) and _only_ours(path):
+        with saved(path, code_of(domain)) as found:
+            yield found
+    else:
+        yield Saved()
 
 
 def _keep_to_ourselves(folder: Path) -> None:

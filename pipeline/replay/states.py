@@ -20,6 +20,8 @@ from projections.upcast import current_rows
 
 SCANNED_ROWS = 65_536
 
+FROM_THE_START: Positions = {}
+
 
 def fold_rows(
     domain: Domain,
@@ -43,11 +45,12 @@ def scan(
     log: Log,
     until: Positions,
     *,
+    since: Positions = FROM_THE_START,
     where: str = "true",
     parameters: Sequence[Any] = (),
     columns: str | None = None,
 ) -> Iterator[pa.Table]:
-    """The domain's events below `until` that meet a condition, as code of today would write them.
+    """The domain's events from `since` up to `until` that meet a condition, as of today's code.
 
     Partition by partition, in order; tables of up to `SCANNED_ROWS` with the given columns, or
     those that `fold_rows` needs. For many events: DuckDB reads and filters them on all cores, and
@@ -57,7 +60,7 @@ def scan(
     with session() as db:
         db.execute("SET enable_progress_bar = false")  # it prints where it takes us for a notebook
         for partition, end in until.items():
-            rows = current_rows(domain, log, {}, {partition: end})
+            rows = current_rows(domain, log, since, {partition: end})
             query = with_relations(domain.schema, rows, f"SELECT {shown} FROM events WHERE {where}")
             found = db.sql(query, params=[*parameters]).to_arrow_reader(SCANNED_ROWS)
             for batch in found:
