@@ -13,6 +13,8 @@ class LiveFolded:
     """SQL that makes and merges the rows of the folded read model's hidden table."""
 
     model: Folded
+    source = "events"
+    """The relation of `projections.relations` that it reads."""
 
     @property
     def empty(self) -> str:

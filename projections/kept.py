@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest import crash, rights
-from projections.relations import RangeFile, LogFiles, path_in_kept
+from projections.relations import LogFiles, RangeFile, path_in_kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,10 @@ from projections.writer import Writer
 COPY_SHARE = 10
 """Copying takes at most one part in this many of the writer's time, checkpoints at most half."""
 
+BUSY_SHARE = 4
+"""Under load, applying and publishing take at most one part in this many of its time: each has a
+cost of its own, so that 32,000 rows at a time take 1.7 times the CPU of 90,000."""
+
 
 class Publisher:
     """Replaces the published file at `path` by a copy of the writer's, at most every `interval_s`.
@@ -43,9 +47,10 @@ class Publisher:
         """Whether readers have no file at all yet."""
         return not self._path.exists()
 
-    def publish(self) -> bool:
+    def publish(self, busy_s: float = 0) -> bool:
         """Replace the published file; false where it already shows this moment.
 
+        Under load, `busy_s` is how long it took to apply what is to be seen now.
         Raises `duckdb.Error` or `OSError`; the published file stays as it was then.
         """
         moment = self._writer.moment
@@ -71,9 +76,11 @@ class Publisher:
         self._published = moment
         now = time.monotonic()
         copied_s = now - to_copy
+        busy_s += now - started if busy_s else 0
         self.next_at = max(
             started + self._interval_s,
             now + (to_copy - started),
             now + copied_s * (COPY_SHARE - 1),
+            now + busy_s * (BUSY_SHARE - 1),
         )
         return True

@@ -104,10 +104,14 @@ def definitions(schema: pa.Schema, log: str = "log") -> dict[str, str]:
     }
 
 
-def with_relations(schema: pa.Schema, log: str, query: str) -> str:
-    """`query` with all relations in its WITH clause, over the rows of the SQL relation `log`."""
-    parts = [f"log AS ({log})", *(f"{n} AS ({sql})" for n, sql in definitions(schema).items())]
-    return f"WITH {', '.join(parts)} {query}"
+def with_relations(schema: pa.Schema, log: str, query: str, reads: str | None = None) -> str:
+    """`query` with the relations in its WITH clause, over the rows of the SQL relation `log`.
+
+    With `reads`, only the one that it reads: DuckDB plans each one that is named.
+    """
+    known = definitions(schema)
+    parts = {"log": log, **({reads: known[reads]} if reads else known)}
+    return f"WITH {', '.join(f'{name} AS ({sql})' for name, sql in parts.items())} {query}"
 
 
 def files_between(log: Listed, since: Positions, until: Positions) -> dict[int, list[RangeFile]]:

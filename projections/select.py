@@ -42,8 +42,10 @@ class LiveSelect:
     """A compiled SELECT: SQL that makes and merges the rows of its hidden table, and shows them."""
 
     table: str
+    source: str
+    """The relation of `projections.relations` that it reads."""
     batch: str
-    """SELECT of rows as `table` has them, from the relations of `projections.relations`."""
+    """SELECT of rows as `table` has them, from that."""
     keys: list[str]
     components: list[Component]
     view: str
@@ -137,6 +139,7 @@ class _Compiler:
         view = self._from(self._select.table, zip(shown, self._shown, strict=True))
         return LiveSelect(
             table=self._select.table,
+            source=self._source,
             batch=self._syntax.written(batch),
             keys=list(self._keys.values()),
             components=self._components.kept,

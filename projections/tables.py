@@ -155,7 +155,7 @@ class Tables:
         if isinstance(live, LiveFolded):
             query = live.empty
         else:
-            query = with_relations(schema, empty_rows(schema), live.batch)
+            query = with_relations(schema, empty_rows(schema), live.batch, live.source)
         self._db.execute(f"CREATE TABLE {model.table} AS {query}")
 
     def show(self) -> None:
@@ -184,7 +184,7 @@ class Tables:
         """
         for model in models:
             live = self._declared.live[model.name]
-            query = with_relations(self._domain.schema, log, live.batch)
+            query = with_relations(self._domain.schema, log, live.batch, live.source)
             (held,) = self._db.execute(f"SELECT count(*) FROM {model.table}").fetchone() or (0,)
             if held:
                 self._db.execute(f"CREATE OR REPLACE TEMP TABLE batch AS {query}")

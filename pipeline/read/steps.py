@@ -34,6 +34,10 @@ CATCH_UP_ROWS = 1_000_000
 """Rows of the log that are applied at a time while it is far behind."""
 
 
+LOADED_ROWS = 10_000
+"""A flush of so many rows, and the next can wait a little; see `projections.publish.BUSY_SHARE`."""
+
+
 IDLE_LOOK_S = 0.5
 """How often it is seen whether the published file names files that compaction will remove."""
 
@@ -48,6 +52,7 @@ class Reader:
         self._log = deployed.log
         self._waiting: list[Rows] = []
         self._flushed = False
+        self._busy_s = 0.0
         self._look_at = 0.0
         self._lives = ExitStack()
         self.writer: Writer
@@ -75,7 +80,7 @@ class Reader:
         self.writer.folded = self._states.between
         while not stop.requested and self._catch_up():
             pass
-        self.writer.use_threads(max(1, (os.cpu_count() or 1) - settings.workers))
+        self.writer.use_threads(max(1, (os.cpu_count() or 1) - (settings.workers or 1)))
         export, compaction = (
             partial(export_changes, self._deployed),
             partial(compact, settings, log),
@@ -124,12 +129,14 @@ class Reader:
         waiting, self._waiting = self._waiting, []
         until = self.writer.positions | {rows.partition: rows.end for rows in waiting}
         last_ids = {r.partition: str(r.table["stream_id"][-1].as_py()) for r in waiting}
+        started = time.monotonic()
         with _no_room(), metrics.FLUSH.time():
             rows = pa.concat_tables(rows.table for rows in waiting)
             self.writer.apply(rows, self._states.touched(), until, last_ids)
             if self._states.are_many:
                 self._hold()
         self._flushed = True
+        self._busy_s += time.monotonic() - started if count >= LOADED_ROWS else 0
         return look
 
     def publish(self, look: Look) -> None:
@@ -144,9 +151,10 @@ class Reader:
 
     def _publish(self) -> None:
         with metrics.PUBLISH.time():
-            self._publisher.publish()
+            self._publisher.publish(self._busy_s)
         self._states.held_durably()
-        self._flushed, self._look_at = False, time.monotonic() + IDLE_LOOK_S
+        self._flushed, self._busy_s = False, 0.0
+        self._look_at = time.monotonic() + IDLE_LOOK_S
 
     def close(self, stop: Stop) -> None:
         """Called when everything has been handled."""
