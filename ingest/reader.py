@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any
 
 import redis
@@ -152,10 +152,7 @@ class StreamReader:
         last_id, _, last_fields = entries[-1]
         self._last_id = last_id.decode()
         self._handed_out.append(Read(stream, entries[0][0], last_id, last_fields))
-        size = sum(
-            len(fields[0]) + len(fields[1]) if len(fields) == 2 else sum(map(len, fields))
-            for _, _, fields in entries
-        )
+        size = sum(map(len, chain.from_iterable(fields for _, fields in found)))
         self._count = max(1, min(self._batch_max, len(entries) * READ_BYTES_TARGET // (size + 1)))
         return entries
 

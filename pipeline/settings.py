@@ -37,8 +37,9 @@ class Settings(Paths, BaseSettings):
     partitions: int | None = Field(None, ge=1, le=1024)
     """Partitions of a new log, 4 by default; fixed from then on. For an existing log it may be left
     out, and another number is an error."""
-    workers: int = Field(1, ge=1, le=64)
-    """Processes of the write side. Each owns some partitions, so there are at most as many."""
+    workers: int = Field(0, ge=0, le=64)
+    """Processes of the write side. Each owns some partitions, so there are at most as many; 0 for
+    as many as the machine has cores."""
     batch_max: int = Field(8192, ge=1, le=1_000_000)
     """Commands in one commit. Larger batches cost less a command and hold more memory."""
     linger_ms: float = Field(2, ge=0, le=10_000)

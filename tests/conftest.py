@@ -28,6 +28,7 @@ def settings(tmp_path: Path, redis_server: EmbeddedServer) -> Settings:
     return Settings(
         data=tmp_path / "data",
         redis_url=redis_server.url,
+        workers=1,
         export_interval_s=0,
         publish_interval_ms=250,
     )

@@ -50,7 +50,9 @@ def up(
     data: Data = None,
     redis: Redis = None,
     domain: DomainName = None,
-    workers: Annotated[int | None, typer.Option(help="Processes [FOLDLOG_WORKERS, 1].")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes [FOLDLOG_WORKERS, the cores].")
+    ] = None,
     partitions: Annotated[
         int | None, typer.Option(help="Fixed when the log is made [FOLDLOG_PARTITIONS, 4].")
     ] = None,

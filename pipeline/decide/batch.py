@@ -43,6 +43,7 @@ class _Batch:
     changed: dict[str, Aggregate] = field(default_factory=dict)
     outcomes: dict[str, First] = field(default_factory=dict)
     replies: list[tuple[str, Outcome]] = field(default_factory=list)
+    duplicates: int = 0
 
 
 class BatchDecider:
@@ -107,6 +108,8 @@ class BatchDecider:
                 first = begin + len(rows) - 1, kind, reason, recorded
                 if command_id is not None:
                     outcomes[command_id] = first
+            else:
+                done.duplicates += 1
             if command.reply_to is not None:
                 position, kind, reason, _ = first
                 outcome = Outcome(kind, command_id, partition.number, position, reason, duplicate)
@@ -121,6 +124,7 @@ class BatchDecider:
             changed=done.changed,
             outcomes=outcomes,
             replies=done.replies,
+            duplicates=done.duplicates,
             last_stream_id=batch.entries[-1][0].decode() if batch.entries else None,
         )
 

@@ -44,5 +44,7 @@ class Decided:
     changed: dict[str, Aggregate]
     outcomes: dict[str, First]
     replies: list[tuple[str, Outcome]]
+    duplicates: int
+    """Commands that had an outcome already."""
     last_stream_id: str | None
     """Of the batch; None where it was empty."""

@@ -32,20 +32,19 @@ for _kind in ("accepted", "rejected", "unreadable", "duplicate"):
     OUTCOMES.labels(_kind)
 
 
-def decided(partition: int, commands: int, rows: pa.Table) -> None:
+def decided(partition: int, commands: int, duplicates: int, rows: pa.Table) -> None:
     """Count a batch. `rows` are those of the log; a duplicate command has none."""
     if not commands:
         return
     types = rows["event_type"]
     rejected = pc.sum(pc.equal(types, REJECTED)).as_py() or 0
     unreadable = pc.sum(pc.equal(types, UNREADABLE)).as_py() or 0
-    handled = pc.count_distinct(rows["stream_id"]).as_py()
     COMMANDS.labels(str(partition)).inc(commands)
     BATCH.observe(commands)
     OUTCOMES.labels("rejected").inc(rejected)
     OUTCOMES.labels("unreadable").inc(unreadable)
-    OUTCOMES.labels("accepted").inc(handled - rejected - unreadable)
-    OUTCOMES.labels("duplicate").inc(commands - handled)
+    OUTCOMES.labels("accepted").inc(commands - duplicates - rejected - unreadable)
+    OUTCOMES.labels("duplicate").inc(duplicates)
 
 
 def serve(settings: Settings, offset: int, *more: Collector) -> None:

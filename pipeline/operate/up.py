@@ -48,9 +48,10 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
         url = server.url if server else settings.reachable_redis
         log = Log.create(settings.events, partitions=settings.partitions, domain=domain.name)
         Schemas(domain, log)  # tells what has changed before any worker starts
-        if settings.workers > log.partitions:
+        workers = settings.workers or min(os.cpu_count() or 1, log.partitions)
+        if workers > log.partitions:
             raise FoldlogError(
-                f"{settings.workers} workers for {log.partitions} partitions;"
+                f"{workers} workers for {log.partitions} partitions;"
                 f" run with --workers {log.partitions} or fewer"
             )
         with connect(url) as client, explained(url):
@@ -60,8 +61,9 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
                 logger.warning(warning)
             client.set(partitions_key(domain.name), log.partitions)
         ready(shown(url))
-        logger.info("started: %s partitions, %s workers", log.partitions, settings.workers)
-        _Watch(settings.model_copy(update={"redis_url": url}), lock, stop).run(server)
+        logger.info("started: %s partitions, %s workers", log.partitions, workers)
+        told = settings.model_copy(update={"redis_url": url, "workers": workers})
+        _Watch(told, lock, stop).run(server)
         logger.info("stopped: all that was read is committed and published")
 
 

@@ -39,7 +39,7 @@ def measure(folder: Path, count: int) -> list[Figure]:
         packed = fill_packed(settings.reachable_redis, sent)
         filled = fill(settings.reachable_redis, sent)
         bare = drain(settings.reachable_redis)
-        one = rate(settings, sent)
+        one = rate(settings.model_copy(update={"workers": 1}), sent)
         size = _size(settings)
     with own_redis(folder / "two") as settings:
         fill(settings.reachable_redis, sent)
@@ -47,7 +47,7 @@ def measure(folder: Path, count: int) -> list[Figure]:
     at_random = [*random_carts(RANDOM_SHARE * count // 100)]
     with own_redis(folder / "random") as settings:
         fill(settings.reachable_redis, at_random)
-        random_rate = rate(settings, at_random)
+        random_rate = rate(settings.model_copy(update={"workers": 1}), at_random)
     sent_bytes = sum(len(to_json(command)) for command in sent)
     return [
         Figure("send_many, commands", filled, "/s", "packed XADDs", packed, "≥ 0.5"),
