@@ -7,6 +7,7 @@ is met.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import time
@@ -14,6 +15,10 @@ from pathlib import Path
 
 from ingest import crash, rights
 from projections.writer import Writer
+
+FICLONE = 0x40049409
+"""Linux: let a file have another one's blocks, until one of them is written to. On XFS and btrfs a
+copy takes a millisecond then, whatever its size."""
 
 COPY_SHARE = 10
 """Copying takes at most one part in this many of the writer's time, checkpoints at most half."""
@@ -63,7 +68,7 @@ class Publisher:
         to_copy = time.monotonic()
         beside = self._path.with_suffix(".next")
         crash.point("publish.to_copy")
-        shutil.copyfile(self._writer.path, beside)
+        _copy(self._writer.path, beside)
         crash.point("publish.copied")
         rights.share(beside)
         with open(beside, "rb") as copy:
@@ -84,3 +89,11 @@ class Publisher:
             now + busy_s * (BUSY_SHARE - 1),
         )
         return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    with open(source, "rb") as held, open(target, "wb") as copy:
+        try:
+            fcntl.ioctl(copy, FICLONE, held.fileno())
+        except OSError:  # a file system without that
+            shutil.copyfile(source, target)
