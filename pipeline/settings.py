@@ -39,7 +39,7 @@ class Settings(Paths, BaseSettings):
     out, and another number is an error."""
     workers: int = Field(0, ge=0, le=64)
     """Processes of the write side. Each owns some partitions, so there are at most as many; 0 for
-    as many as the machine has cores."""
+    one on each core but one, which the read side takes."""
     batch_max: int = Field(8192, ge=1, le=1_000_000)
     """Commands in one commit. Larger batches cost less a command and hold more memory."""
     linger_ms: float = Field(2, ge=0, le=10_000)

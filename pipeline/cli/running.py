@@ -51,7 +51,7 @@ def up(
     redis: Redis = None,
     domain: DomainName = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes [FOLDLOG_WORKERS, the cores].")
+        int | None, typer.Option(help="Processes [FOLDLOG_WORKERS, cores less one].")
     ] = None,
     partitions: Annotated[
         int | None, typer.Option(help="Fixed when the log is made [FOLDLOG_PARTITIONS, 4].")

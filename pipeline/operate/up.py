@@ -48,7 +48,7 @@ def up(settings: Settings, ready: Callable[[str], None]) -> None:
         url = server.url if server else settings.reachable_redis
         log = Log.create(settings.events, partitions=settings.partitions, domain=domain.name)
         Schemas(domain, log)  # tells what has changed before any worker starts
-        workers = settings.workers or min(os.cpu_count() or 1, log.partitions)
+        workers = settings.workers or min(max(1, (os.cpu_count() or 1) - 1), log.partitions)
         if workers > log.partitions:
             raise FoldlogError(
                 f"{workers} workers for {log.partitions} partitions;"
