@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 YOUNG_MAX = 300_000
-"""Objects that may have been made and not freed since the last look, which then takes 0.05 s. A batch
-of 8,192 commands on random carts leaves about 30,000, of which most are freed when the next states
-replace them. To look at each batch took 10 % of the write side's time."""
+"""Objects that may have been made and not freed since the last look, which then takes 0.05 s. A
+batch of 8,192 commands on random carts leaves about 30,000, of which most are freed when the next
+states replace them. To look at each batch took 10 % of the write side's time."""
 
 
 def no_more_by_itself() -> None:

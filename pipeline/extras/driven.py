@@ -46,11 +46,20 @@ class Pipeline:
         if self._process is not None and self._process.poll() is not None:
             raise FoldlogError("the pipeline has stopped; the line above says why")
 
-    def memory_bytes(self) -> int:
-        """What both sides hold in memory now (resident set size)."""
-        found = [Path(f"/proc/{program.process}") for program in running(self._settings)]
-        lines = [line for p in found for line in Path(p, "status").read_text().splitlines()]
-        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+    def memory_bytes(self, of: str = "VmRSS") -> int:
+        """What both sides hold in memory now (resident set size); `VmHWM`: at most, each."""
+        found = [path.joinpath("status").read_text() for path in self._processes().values()]
+        lines = [line for text in found for line in text.splitlines()]
+        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(of))
+
+    def cpu_s(self) -> dict[str, float]:
+        """CPU that each program has taken so far, by its name."""
+        stats = {n: p.joinpath("stat").read_text() for n, p in self._processes().items()}
+        ticks = {n: text.rpartition(")")[2].split()[11:13] for n, text in stats.items()}
+        return {n: sum(map(int, spent)) / os.sysconf("SC_CLK_TCK") for n, spent in ticks.items()}
+
+    def _processes(self) -> dict[str, Path]:
+        return {each.name: Path(f"/proc/{each.process}") for each in running(self._settings)}
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:

@@ -10,7 +10,7 @@ from ingest.cart import AddProduct
 from ingest.producer import Producer
 from pipeline.extras.bench.load import PARTITIONS, baskets, cart_ids, fill, log_of_carts, own_redis
 from pipeline.extras.bench.table import Figure
-from pipeline.extras.bench.throughput import rate
+from pipeline.extras.bench.throughput import drained
 from pipeline.extras.driven import Pipeline
 from pipeline.health.status import status
 from pipeline.settings import Settings
@@ -69,7 +69,7 @@ def measure_flat(folder: Path, sizes: list[int], count: int | None = None) -> li
             log_of_carts(settings, events, length=10, items=9, checked_out=True)
             _build(settings)
             fill(settings.reachable_redis, sent)
-            found = rate(settings, sent)
+            found = drained(settings, sent).rate
         shutil.rmtree(folder / "grown")
         first = figures[0].value if figures else found
         figures.append(

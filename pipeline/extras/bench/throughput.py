@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from pydantic_core import to_json
 
 from ingest.cart import cart
+from ingest.entries import Batch, Entry
+from pipeline.decide.batch import BatchDecider
+from pipeline.decide.partition import Partition
+from pipeline.engine.garbage import not_now
 from pipeline.extras.bench.load import (
     PARTITIONS,
+    READ_COUNT,
     baskets,
     drain,
     fill,
@@ -32,6 +43,19 @@ LOOK_S = 0.25
 """How often a run looks whether it is done; more often would take time from what it measures."""
 
 
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What it took a pipeline to bring all commands that waited to readers."""
+
+    rate: float
+    """Commands a second, from the first new commit to the publish that holds everything."""
+    write_us: float
+    """CPU a command of the write side, and of the read side."""
+    read_us: float
+    memory_mib: float
+    """Of both sides, the most that each held."""
+
+
 def measure(folder: Path, count: int) -> list[Figure]:
     """The producer, one worker and two, with the demo's first `count` commands."""
     sent = [*baskets(count)]
@@ -39,44 +63,93 @@ def measure(folder: Path, count: int) -> list[Figure]:
         packed = fill_packed(settings.reachable_redis, sent)
         filled = fill(settings.reachable_redis, sent)
         bare = drain(settings.reachable_redis)
-        one = rate(settings.model_copy(update={"workers": 1}), sent)
+        one = drained(settings.model_copy(update={"workers": 1}), sent)
         size = _size(settings)
+        whole = {flags: _rebuilt_s(settings, flags) for flags in ("", "--from-the-log")}
     with own_redis(folder / "two") as settings:
         fill(settings.reachable_redis, sent)
-        two = rate(settings.model_copy(update={"workers": 2}), sent)
+        two = drained(settings.model_copy(update={"workers": 2}), sent)
     at_random = [*random_carts(RANDOM_SHARE * count // 100)]
     with own_redis(folder / "random") as settings:
         fill(settings.reachable_redis, at_random)
-        random_rate = rate(settings.model_copy(update={"workers": 1}), at_random)
-    sent_bytes = sum(len(to_json(command)) for command in sent)
+        random = drained(settings.model_copy(update={"workers": 1}), at_random)
+    payloads = [to_json(command) for command in sent]
     return [
         Figure("send_many, commands", filled, "/s", "packed XADDs", packed, "≥ 0.5"),
-        Figure("stream to read models, one worker", one, "/s", "bare XREAD drain", bare,
+        Figure("stream to read models, one worker", one.rate, "/s", "bare XREAD drain", bare,
                "≥ 0.2, ≥ 120,000/s"),
-        Figure("stream to read models, two workers", two, "/s", "one worker", one, "≥ 1.6"),
-        Figure("the same, carts at random", random_rate, "/s", "one worker", one, "≥ 0.75"),
+        Figure("stream to read models, two workers", two.rate, "/s", "one worker", one.rate,
+               "≥ 1.6"),
+        Figure("the same, one worker, carts at random", random.rate, "/s", "one worker", one.rate,
+               "≥ 0.75"),
+        Figure("deciding alone", _decided(payloads), "/s", "validating alone",
+               _validated(payloads)),
+        Figure("CPU a command, carts in order", one.write_us + one.read_us, "µs", "the write side",
+               one.write_us, "≤ 16 µs"),
+        Figure("CPU a command, carts at random", random.write_us + random.read_us, "µs",
+               "the write side", random.write_us, "≤ 22 µs"),
+        Figure("memory of both sides", one.memory_mib, "MiB", goal="≤ 450 MiB"),
+        Figure("foldlog rebuild --all", whole[""], "s", "with --from-the-log",
+               whole["--from-the-log"]),
         Figure("log for a command, UUIDs as ids", size / count, "bytes", "its JSON",
-               sent_bytes / count, "≤ 30 bytes"),
+               sum(map(len, payloads)) / count, "≤ 30 bytes"),
     ]  # fmt: skip
 
 
-def rate(settings: Settings, sent: list[dict[str, Any]]) -> float:
-    """Commands a second of a pipeline that finds them all waiting, and is stopped when it is done.
-
-    The clock runs from the first new commit to the publish that holds everything.
-    """
+def drained(settings: Settings, sent: list[dict[str, Any]]) -> Drained:
+    """Run a pipeline that finds them all waiting, and stop it when all is published."""
     before = _positions(settings)
     with Pipeline(settings) as pipeline:
         while (after := _positions(settings)) == before:
             pipeline.check()
             time.sleep(0.01)
-        started = time.time()
+        started, cpu = time.time(), pipeline.cpu_s()
         counted = len(sent) - (sum(after.values()) - sum(before.values()))
         while status(settings).lag:
             time.sleep(LOOK_S)
             pipeline.check()
+        spent = {name: s - cpu.get(name, 0) for name, s in pipeline.cpu_s().items()}
+        memory = pipeline.memory_bytes("VmHWM")
     assert status(settings).unpublished == 0
-    return counted / (settings.published.stat().st_mtime - started)
+    read = spent.pop("read")
+    spent.pop("up", None)
+    return Drained(
+        counted / (settings.published.stat().st_mtime - started),
+        sum(spent.values()) / counted * 1e6,
+        read / counted * 1e6,
+        memory / 2**20,
+    )
+
+
+def _decided(payloads: list[bytes]) -> float:
+    """Commands a second that one partition decides, without Redis and without a log."""
+    decider = BatchDecider(cart, partitions=1, payload_bytes_max=max(map(len, payloads)))
+    partition = Partition(0)
+    entries: list[Entry] = [(b"%d-0" % at, payload, []) for at, payload in enumerate(payloads, 1)]
+    with not_now():  # as in a program
+        started = time.perf_counter()
+        for first in range(0, len(entries), READ_COUNT):
+            batch = Batch(0, [*entries[first : first + READ_COUNT]])
+            partition.apply(decider.decide(partition, batch))
+        return len(payloads) / (time.perf_counter() - started)
+
+
+def _validated(payloads: list[bytes]) -> float:
+    """Commands a second that pydantic validates."""
+    started = time.perf_counter()
+    for payload in payloads:
+        with suppress(ValidationError):
+            cart.validate_json(payload)
+    return len(payloads) / (time.perf_counter() - started)
+
+
+def _rebuilt_s(settings: Settings, *flags: str) -> float:
+    """Seconds of the whole command."""
+    words = [sys.executable, "-P", "-m", "pipeline.cli", "rebuild", "--all", *filter(None, flags)]
+    environment = {**os.environ, **settings.as_environment()}
+    started = time.perf_counter()
+    subprocess.run(words, env=environment, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
 
 
 def _size(settings: Settings) -> int:
