@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeAlias
@@ -43,7 +44,7 @@ class _Batch:
     changed: dict[str, Aggregate] = field(default_factory=dict)
     outcomes: dict[str, First] = field(default_factory=dict)
     replies: list[tuple[str, Outcome]] = field(default_factory=list)
-    duplicates: int = 0
+    not_accepted: Counter[str] = field(default_factory=Counter)
 
 
 class BatchDecider:
@@ -103,13 +104,15 @@ class BatchDecider:
                     done, command, stream_id, recorded, recorded_at
                 )
                 if len(rows) == count:
+                    if kind != "accepted":
+                        done.not_accepted[kind] += 1
                     left = kept(kind, payload, fields)
                     rows.add_outcome(stream_id, command, recorded, kind, aggregate_id, reason, left)
                 first = begin + len(rows) - 1, kind, reason, recorded
                 if command_id is not None:
                     outcomes[command_id] = first
             else:
-                done.duplicates += 1
+                done.not_accepted["duplicate"] += 1
             if command.reply_to is not None:
                 position, kind, reason, _ = first
                 outcome = Outcome(kind, command_id, partition.number, position, reason, duplicate)
@@ -124,7 +127,7 @@ class BatchDecider:
             changed=done.changed,
             outcomes=outcomes,
             replies=done.replies,
-            duplicates=done.duplicates,
+            not_accepted=done.not_accepted,
             last_stream_id=batch.entries[-1][0].decode() if batch.entries else None,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -44,7 +45,7 @@ class Decided:
     changed: dict[str, Aggregate]
     outcomes: dict[str, First]
     replies: list[tuple[str, Outcome]]
-    duplicates: int
-    """Commands that had an outcome already."""
+    not_accepted: Counter[str]
+    """How many commands came to nothing: rejected, unreadable, duplicate."""
     last_stream_id: str | None
     """Of the batch; None where it was empty."""

@@ -7,12 +7,11 @@ thread.
 
 from __future__ import annotations
 
-import pyarrow as pa
-import pyarrow.compute as pc
+from collections.abc import Mapping
+
 from prometheus_client import REGISTRY, Counter, Histogram, start_http_server
 from prometheus_client.registry import Collector
 
-from ingest.envelope import REJECTED, UNREADABLE
 from ingest.errors import NotAvailable
 from pipeline.settings import Settings
 
@@ -32,19 +31,15 @@ for _kind in ("accepted", "rejected", "unreadable", "duplicate"):
     OUTCOMES.labels(_kind)
 
 
-def decided(partition: int, commands: int, duplicates: int, rows: pa.Table) -> None:
-    """Count a batch. `rows` are those of the log; a duplicate command has none."""
+def decided(partition: int, commands: int, not_accepted: Mapping[str, int]) -> None:
+    """Count a batch: so many commands, and of what kind those were that changed nothing."""
     if not commands:
         return
-    types = rows["event_type"]
-    rejected = pc.sum(pc.equal(types, REJECTED)).as_py() or 0
-    unreadable = pc.sum(pc.equal(types, UNREADABLE)).as_py() or 0
     COMMANDS.labels(str(partition)).inc(commands)
     BATCH.observe(commands)
-    OUTCOMES.labels("rejected").inc(rejected)
-    OUTCOMES.labels("unreadable").inc(unreadable)
-    OUTCOMES.labels("accepted").inc(commands - duplicates - rejected - unreadable)
-    OUTCOMES.labels("duplicate").inc(duplicates)
+    OUTCOMES.labels("accepted").inc(commands - sum(not_accepted.values()))
+    for kind, count in not_accepted.items():
+        OUTCOMES.labels(kind).inc(count)
 
 
 def serve(settings: Settings, offset: int, *more: Collector) -> None:

@@ -133,7 +133,7 @@ class Worker:
             self._halted[batch.partition] = self._readers.pop(batch.partition)
             self._reading = [*self._readers.items()]
         owned.apply(decided)
-        metrics.decided(batch.partition, len(batch.entries), decided.duplicates, decided.rows)
+        metrics.decided(batch.partition, len(batch.entries), decided.not_accepted)
         return decided
 
     def _tell_halted(self, number: int, error: DomainFailed) -> None:
