@@ -57,6 +57,11 @@ class Paths:
         return self.data / "rebuilt.duckdb"
 
     @property
+    def read_lock(self) -> Path:
+        """Held by the one read side."""
+        return self.data / "read.lock"
+
+    @property
     def rebuild_lock(self) -> Path:
         """Held by the one rebuild."""
         return self.data / "rebuild.lock"

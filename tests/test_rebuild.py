@@ -13,7 +13,10 @@ import duckdb
 import pytest
 
 from ingest import crash
+from pipeline.engine.program import TOLD
+from pipeline.lock import is_held
 from pipeline.settings import Settings
+from tests.processes import Program
 from tests.running import Up, foldlog, read, sorted_rows, wait_for
 from tests.shopping import check, shopping
 
@@ -149,6 +152,33 @@ def test_a_rebuild_that_dies_leaves_everything_as_it_was_or_done(
     again = foldlog(settings, "rebuild", "carts")
     assert again.returncode == 0, again.stderr
     check(settings, commands + more)
+
+
+def test_a_read_side_that_was_started_by_hand_is_the_only_one_and_takes_rebuilt_rows_over(
+    settings: Settings, up: Callable[..., Up]
+) -> None:
+    commands = shopping(500)
+    pipeline = up(settings)
+    with pipeline.ready() as producer:
+        producer.send_many(commands)
+    pipeline.settle()
+    pipeline.stop()
+    before = read(settings.published, *SOME)
+    reader = Program("pipeline.operate.read", environment=settings.as_environment())
+    try:
+        wait_for(lambda: is_held(settings.read_lock), "the read side to begin")
+        second = Program("pipeline.operate.read", environment=settings.as_environment())
+        assert second.wait(timeout=60) == TOLD
+        assert "another read side runs" in second.stderr.read_text()
+        in_use = settings.writers_file.stat().st_ino
+        rebuilt = foldlog(settings, "rebuild", "--all")
+        assert rebuilt.returncode == 0, rebuilt.stderr
+        assert settings.writers_file.stat().st_ino == in_use, "what it writes to is still its file"
+        assert read(settings.published, *SOME) == before
+    finally:
+        reader.terminate()
+        assert reader.wait(timeout=60) == 0, reader.stderr.read_text()
+    assert foldlog(settings, "verify").returncode == 0
 
 
 def test_a_declaration_that_does_not_hold_leaves_the_pipeline_running(

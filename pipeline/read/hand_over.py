@@ -10,6 +10,7 @@ from collections.abc import Callable
 from ingest import crash
 from ingest.errors import DataInUse, FoldlogError, ReadModelInvalid
 from pipeline.deployment import Deployment
+from pipeline.lock import alone
 from pipeline.replay.states import Refold
 from pipeline.settings import Settings
 from projections.held import held_in
@@ -24,16 +25,16 @@ TAKE_OVER_S = 60
 
 
 def hand_over(deployed: Deployment, waiting: Callable[[], None]) -> None:
-    """Until the rebuilt file has been taken over, by a running pipeline or else here.
+    """Until the rebuilt file has been taken over, by a running read side or else here.
 
-    `waiting` is called now and then. Raises `FoldlogError` where the pipeline does not begin.
+    `waiting` is called now and then. Raises `FoldlogError` where the read side does not begin.
     """
     settings = deployed.settings
     deadline = time.monotonic() + TAKE_OVER_S
     while settings.rebuilt.exists():
         waiting()
         try:
-            with settings.alone():
+            with alone(settings.read_lock, "a read side runs"):
                 _take_over_alone(deployed)
         except DataInUse:
             if time.monotonic() > deadline:
@@ -45,7 +46,7 @@ def hand_over(deployed: Deployment, waiting: Callable[[], None]) -> None:
 
 
 def _take_over_alone(deployed: Deployment) -> None:
-    """What the pipeline does with a rebuilt file, where none runs.
+    """What the read side does with a rebuilt file, where none runs.
 
     A file with every read model in it simply becomes the writer's.
     """
