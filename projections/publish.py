@@ -67,9 +67,7 @@ class Publisher:
         self._writer.checkpoint()
         to_copy = time.monotonic()
         beside = self._path.with_suffix(".next")
-        crash.point("publish.to_copy")
         _copy(self._writer.path, beside)
-        crash.point("publish.copied")
         rights.share(beside)
         with open(beside, "rb") as copy:
             crash.point("publish.to_fsync")
@@ -92,8 +90,10 @@ class Publisher:
 
 
 def _copy(source: Path, target: Path) -> None:
+    crash.point("publish.to_copy")
     with open(source, "rb") as held, open(target, "wb") as copy:
         try:
             fcntl.ioctl(copy, FICLONE, held.fileno())
         except OSError:  # a file system without that
             shutil.copyfile(source, target)
+    crash.point("publish.copied")

@@ -326,6 +326,7 @@ def test_what_was_tried_is_not_tried_again_and_nothing_else_is_trusted(
     def tried_at_the_next_start(domain: Domain) -> list[str]:
         """In a process that has tried nothing yet."""
         monkeypatch.setattr(declarations, "_known", set())
+        monkeypatch.setattr(declarations, "_made", None)
         tried.clear()
         pipeline.domain = domain
         pipeline.restart()
