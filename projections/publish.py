@@ -39,8 +39,10 @@ class Publisher:
         self._path = path
         self._interval_s = interval_s
         self._published: object = None
-        self.next_at = 0.0
+        self.soon_at = 0.0
         """When the next publish is due, by `time.monotonic`."""
+        self.next_at = 0.0
+        """The same under load."""
 
     @property
     def behind(self) -> bool:
@@ -67,7 +69,9 @@ class Publisher:
         self._writer.checkpoint()
         to_copy = time.monotonic()
         beside = self._path.with_suffix(".next")
+        crash.point("publish.to_copy")
         _copy(self._writer.path, beside)
+        crash.point("publish.copied")
         rights.share(beside)
         with open(beside, "rb") as copy:
             crash.point("publish.to_fsync")
@@ -80,20 +84,18 @@ class Publisher:
         now = time.monotonic()
         copied_s = now - to_copy
         busy_s += now - started if busy_s else 0
-        self.next_at = max(
+        self.soon_at = max(
             started + self._interval_s,
             now + (to_copy - started),
             now + copied_s * (COPY_SHARE - 1),
-            now + busy_s * (BUSY_SHARE - 1),
         )
+        self.next_at = max(self.soon_at, now + busy_s * (BUSY_SHARE - 1))
         return True
 
 
 def _copy(source: Path, target: Path) -> None:
-    crash.point("publish.to_copy")
     with open(source, "rb") as held, open(target, "wb") as copy:
         try:
             fcntl.ioctl(copy, FICLONE, held.fileno())
         except OSError:  # a file system without that
             shutil.copyfile(source, target)
-    crash.point("publish.copied")

@@ -74,6 +74,7 @@ WITHOUT = {
     "pipeline/replay/snapshot_file.py:_open": "an empty cache",
     "pipeline/replay/snapshot_file.py:discard": "removes a cache",
     "pipeline/operate/up.py:__init__": "which programs are wanted; a lock says when",
+    "projections/publish.py:_copy": "its caller has points before and after it",
     "projections/connection.py": "a temporary folder of the reader's",
     "projections/kept.py:_link": "removes a cache's file; the link has points",
 }

@@ -38,6 +38,10 @@ LOADED_ROWS = 10_000
 """A flush of so many rows, and the next can wait a little; see `projections.publish.BUSY_SHARE`."""
 
 
+QUIET_S = 0.2
+"""After so long without a new row, nothing waits for more of them."""
+
+
 IDLE_LOOK_S = 0.5
 """How often it is seen whether the published file names files that compaction will remove."""
 
@@ -53,6 +57,7 @@ class Reader:
         self._waiting: list[Rows] = []
         self._flushed = False
         self._busy_s = 0.0
+        self._found_at = 0.0
         self._look_at = 0.0
         self._lives = ExitStack()
         self.writer: Writer
@@ -115,13 +120,14 @@ class Reader:
         self._states.fold(look.found)
         self._waiting += look.found
         if look.found:
+            self._found_at = time.monotonic()
             collect_when_due()
         return look
 
     def flush(self, look: Look) -> Look:
         """Apply all that waits, when readers are to see it or when it is much."""
         count = sum(len(rows.table) for rows in self._waiting)
-        now = time.monotonic() >= self._publisher.next_at or self._settings.rebuilt.exists()
+        now = self._is_due() or self._settings.rebuilt.exists()
         if look.last:
             self.writer.use_threads(os.cpu_count() or 1)
         if not count or not (now or look.last or count >= self.rows_max):
@@ -141,13 +147,17 @@ class Reader:
 
     def publish(self, look: Look) -> None:
         """Let readers see what is applied, when it is time; and take rebuilt read models over."""
-        now = time.monotonic()
-        changed = self._flushed or now >= self._look_at
+        changed = self._flushed or time.monotonic() >= self._look_at
         with _no_room():
             if self._settings.rebuilt.exists():
                 take_over(self._settings, self.writer, self._publish)
-            if look.last or (changed and now >= self._publisher.next_at):
+            if look.last or (changed and self._is_due()):
                 self._publish()
+
+    def _is_due(self) -> bool:
+        now, publisher = time.monotonic(), self._publisher
+        loaded = now - self._found_at < QUIET_S
+        return now >= (publisher.next_at if loaded else publisher.soon_at)
 
     def _publish(self) -> None:
         with metrics.PUBLISH.time():
