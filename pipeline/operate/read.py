@@ -30,7 +30,7 @@ def read(settings: Settings) -> int:
         metrics.serve(settings, 0, Gauges(settings))
         return flow
 
-    refusal = f"another read side runs on {settings.data}; stop it, and start again"
+    refusal = f"another read side, or a rebuild, works on {settings.data}; stop it, or wait"
     with ExitStack() as lives:
         return run(settings, "read", serving)
 
