@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.health.in_redis import InRedis
+from pipeline.health.status import status
 from pipeline.settings import Settings
 from tests.running import DEADLINE_S, InProcess, foldlog
 
@@ -29,3 +31,18 @@ def test_freshness_does_not_depend_on_the_machines_time_zone(
     assert state["unpublished"] == 1
     assert state["lag"] is None
     assert "connection refused" in state["redis_error"]
+
+
+def test_what_is_committed_while_redis_is_asked_is_seen_to_be_unpublished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = InProcess(tmp_path)
+
+    def asked_meanwhile(*_: object) -> InRedis:
+        pipeline.decide(0, [(b"1-0", b"unreadable", [])])
+        return InRedis(lags=dict.fromkeys(range(4), 0))
+
+    monkeypatch.setattr("pipeline.health.status.ask", asked_meanwhile)
+    found = status(Settings(data=tmp_path))
+    pipeline.writer.close()
+    assert (found.lag, found.unpublished) == (0, 1)

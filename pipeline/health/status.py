@@ -125,8 +125,10 @@ def status(settings: Settings, timeout_s: float = REDIS_TIMEOUT_S) -> Status:
     deployed = Deployment.open(settings)
     log = deployed.log
     published = positions_in(settings.published)
+    before = [log.tail(number) for number in range(log.partitions)]
+    in_redis = ask(deployed, [tail.last_stream_id for tail in before], timeout_s)
+    # Once more: what has been committed since then waits for readers, and no longer in Redis.
     tails = [log.tail(number) for number in range(log.partitions)]
-    in_redis = ask(deployed, [tail.last_stream_id for tail in tails], timeout_s)
     partitions = [
         PartitionStatus(
             number,
