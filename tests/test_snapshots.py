@@ -306,7 +306,7 @@ def test_folded_rows_come_from_a_snapshot_and_the_log_after_it_and_are_those_of_
         pipeline.handle(commands[first : first + 7], first)
     pipeline.snapshots._settle(wait=True)
     folder, end = tmp_path / "snapshots", pipeline.log.next_position(0)
-    with saved_states(folder, cart, 0) as found:
+    with saved_states(folder, 0, code_of(cart)) as found:
         held = found.position
         assert 0 < held < end
     deployed = Deployment(Settings(data=tmp_path), cart, pipeline.log)

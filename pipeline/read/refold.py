@@ -17,16 +17,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.decide.aggregates import Aggregate
 from pipeline.decide.folded_rows import FoldedRows
 from pipeline.deployment import Deployment
 from pipeline.engine.garbage import not_now
 from pipeline.engine.without_pandas import start_without_pandas
-from pipeline.replay.decode import Decoder
 from pipeline.replay.restore import is_of
 from pipeline.replay.snapshot_file import Saved
-from pipeline.replay.snapshots import saved_states
-from pipeline.replay.states import fold_rows, scan
+from pipeline.replay.snapshots import code_of, saved_states
+from pipeline.replay.states import folded, scan
 from pipeline.settings import Settings
 from projections.relations import Positions
 from projections.tables import FoldedBetween
@@ -48,12 +46,12 @@ def refolded(
     With `from_the_log`, no saved state is used.
     """
 
-    def folded(_: Positions, until: Positions) -> pa.Table:
+    code = None if from_the_log else code_of(deployed.domain)
+
+    def between(_: Positions, until: Positions) -> pa.Table:
         parts = [(p, end) for p, end in until.items() if end]
         with ExitStack() as opened:
-            begins = [
-                opened.enter_context(_newest(deployed, *part, from_the_log)) for part in parts
-            ]
+            begins = [opened.enter_context(_newest(deployed, *part, code)) for part in parts]
             missing = sum(end for _, end in parts) - sum(begin.position for begin in begins)
             if missing < ALONE_ROWS:
                 empty = FoldedRows(deployed.domain).schema.empty_table()
@@ -62,21 +60,24 @@ def refolded(
                     for part, begin in zip(parts, begins, strict=True)
                 ]
                 return pa.concat_tables([empty, *tables])
-        return _on_all_cores(deployed, parts, share, from_the_log)
+        return _on_all_cores(deployed, parts, share, code)
 
-    return folded
+    return between
 
 
 @contextmanager
-def _newest(deployed: Deployment, number: int, end: int, from_the_log: bool) -> Iterator[Saved]:
-    """The newest states of a partition that are saved, of positions below `end`."""
-    settings, domain, log = deployed.settings, deployed.domain, deployed.log
-    if from_the_log:
+def _newest(deployed: Deployment, number: int, end: int, code: str | None) -> Iterator[Saved]:
+    """The newest states of a partition that this code has saved, of positions below `end`.
+
+    None of them without `code`.
+    """
+    settings, log = deployed.settings, deployed.log
+    if code is None:
         yield Saved()
         return
     with ExitStack() as opened:
         found = [
-            opened.enter_context(saved_states(folder, domain, number))
+            opened.enter_context(saved_states(folder, number, code))
             for folder in (settings.states, settings.snapshots)
         ]
         fit = [each for each in found if each.position <= end and is_of(each, log, number)]
@@ -88,25 +89,25 @@ def _folded(
 ) -> pa.Table:
     """The folded rows of one partition as of `end`; `seen` hears of rows as they are folded."""
     domain, log = deployed.domain, deployed.log
-    decoder = Decoder(domain)
-    aggregates: dict[str, Aggregate] = {}
-    position = begin.position
+
+    def events(since: int) -> Iterator[pa.Table]:
+        for rows in scan(domain, log, {number: end}, since={number: since}):
+            yield rows
+            seen(len(rows))
+
     with not_now():
         try:
             aggregates = begin.aggregates()
         except sqlite3.Error:
-            position = 0
-        for rows in scan(domain, log, {number: end}, since={number: position}):
-            aggregates |= fold_rows(domain, decoder, aggregates.get, rows)
-            seen(len(rows))
-        return FoldedRows(domain).table(aggregates)
+            return folded(domain, events(0))
+        return folded(domain, events(begin.position), aggregates)
 
 
 def _on_all_cores(
     deployed: Deployment,
     parts: list[tuple[int, int]],
     share: Callable[[float], None],
-    from_the_log: bool,
+    code: str | None,
 ) -> pa.Table:
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])  # what it imports is imported once
@@ -114,7 +115,7 @@ def _on_all_cores(
     count = min(os.cpu_count() or 1, len(parts))
     with ProcessPoolExecutor(count, context, _begin, (counter,)) as pool:
         given = deployed.settings.model_dump()
-        futures = [pool.submit(_in_the_pool, given, p, end, from_the_log) for p, end in parts]
+        futures = [pool.submit(_in_the_pool, given, p, end, code) for p, end in parts]
         waiting = {*futures}
         while waiting:
             waiting = wait(waiting, LOOK_S, FIRST_COMPLETED).not_done
@@ -128,12 +129,12 @@ def _begin(counter: Any) -> None:
     _folded_rows = counter
 
 
-def _in_the_pool(settings: dict[str, Any], number: int, end: int, from_the_log: bool) -> pa.Table:
+def _in_the_pool(settings: dict[str, Any], number: int, end: int, code: str | None) -> pa.Table:
     deployed = Deployment.open(Settings(**settings))
 
     def seen(rows: int) -> None:
         with _folded_rows.get_lock():
             _folded_rows.value += rows
 
-    with _newest(deployed, number, end, from_the_log) as begin:
+    with _newest(deployed, number, end, code) as begin:
         return _folded(deployed, number, end, begin, seen)

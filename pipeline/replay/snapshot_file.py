@@ -28,6 +28,12 @@ class Damaged(sqlite3.DatabaseError):
     """A row's checksum is wrong."""
 
 
+def _loaded(path: Path, aggregate_id: str, version: int, state: bytes, checksum: int) -> Aggregate:
+    if crc32(state, version) != checksum:
+        raise Damaged(f"{path}: the state of {aggregate_id} is damaged")
+    return pickle.loads(state), version
+
+
 class Snapshot:
     """One partition's file. Its position is 0 where there is nothing that can be used."""
 
@@ -87,13 +93,10 @@ class Snapshot:
             ).fetchone()
             if found is None:
                 return None
-            version, state, checksum = found
-            if crc32(state, version) != checksum:
-                raise Damaged(f"{self._path}: the state of {aggregate_id} is damaged")
+            return _loaded(self._path, aggregate_id, *found)
         except sqlite3.DatabaseError:
             self.discard()
             raise
-        return pickle.loads(state), version
 
     def write(self, position: int, stream_id: str, aggregates: dict[str, Aggregate]) -> None:
         """Move on to `position`: what changed since the last one, in one transaction.
@@ -123,6 +126,7 @@ class Saved:
     position: int = 0
     stream_id: str = ""
     """Of the last row before `position`."""
+    path: Path = Path()
     db: sqlite3.Connection | None = None
 
     def aggregates(self) -> dict[str, Aggregate]:
@@ -131,9 +135,9 @@ class Saved:
             return {}
         found = self.db.execute("SELECT id, version, state, checksum FROM aggregates").fetchall()
         (expected,) = self.db.execute("SELECT aggregates FROM about").fetchone()
-        if len(found) != expected or any(crc32(s, v) != checksum for _, v, s, checksum in found):
-            raise Damaged("the states of some aggregates are damaged, or missing")
-        return {i: (pickle.loads(state), version) for i, version, state, _ in found}
+        if len(found) != expected:
+            raise Damaged(f"{self.path}: it has {len(found)} of {expected} aggregates")
+        return {row[0]: _loaded(self.path, *row) for row in found}
 
 
 @contextmanager
@@ -150,6 +154,6 @@ def saved(path: Path, code: str) -> Iterator[Saved]:
             db.execute("BEGIN")
             found = db.execute("SELECT code, position, stream_id FROM about").fetchone()
         if found and found[0] == code:
-            yield Saved(found[1], found[2], db)
+            yield Saved(found[1], found[2], path, db)
         else:
             yield Saved()

@@ -132,14 +132,14 @@ class Snapshots:
 
 
 @contextmanager
-def saved_states(folder: Path, domain: Domain, number: int) -> Iterator[Saved]:
-    """A partition's snapshot, for a tool to read beside the program that writes it.
+def saved_states(folder: Path, number: int, code: str) -> Iterator[Saved]:
+    """A partition's snapshot by this code, for a tool to read beside the program that writes it.
 
     None of it where another user could have written it: to load a state runs what it names.
     """
     path = folder / f"{number}.sqlite"
     if path.exists() and _only_ours(folder) and _only_ours(path):
-        with saved(path, code_of(domain)) as found:
+        with saved(path, code) as found:
             yield found
     else:
         yield Saved()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ from projections.upcast import current_rows
 SCANNED_ROWS = 65_536
 
 FROM_THE_START: Positions = {}
+NO_AGGREGATES: Mapping[str, Aggregate] = {}
 
 
 def fold_rows(
@@ -61,16 +62,22 @@ def scan(
         db.execute("SET enable_progress_bar = false")  # it prints where it takes us for a notebook
         for partition, end in until.items():
             rows = current_rows(domain, log, since, {partition: end})
-            query = with_relations(domain.schema, rows, f"SELECT {shown} FROM events WHERE {where}")
+            query = f"SELECT {shown} FROM events WHERE {where}"
+            query = with_relations(domain.schema, rows, query, "events")
             found = db.sql(query, params=[*parameters]).to_arrow_reader(SCANNED_ROWS)
             for batch in found:
                 yield pa.Table.from_batches([batch])
 
 
-def folded(domain: Domain, events: Iterable[pa.Table]) -> pa.Table:
-    """The folded read model's rows after these events, each aggregate's in order."""
+def folded(
+    domain: Domain, events: Iterable[pa.Table], begin: Mapping[str, Aggregate] = NO_AGGREGATES
+) -> pa.Table:
+    """The folded read model's rows after these events, each aggregate's in order.
+
+    `begin` are the aggregates before them.
+    """
     decoder = Decoder(domain)
-    aggregates: dict[str, Aggregate] = {}
+    aggregates = {**begin}
     for rows in events:
         aggregates |= fold_rows(domain, decoder, aggregates.get, rows)
     return FoldedRows(domain).table(aggregates)
