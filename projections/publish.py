@@ -83,7 +83,8 @@ class Publisher:
         self._published = moment
         now = time.monotonic()
         copied_s = now - to_copy
-        busy_s += now - started if busy_s else 0
+        if busy_s:
+            busy_s += now - started
         self.soon_at = max(
             started + self._interval_s,
             now + (to_copy - started),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ingest import crash
 from ingest.errors import DataInUse, FoldlogError, ReadModelInvalid
@@ -50,24 +50,28 @@ def _take_over_alone(deployed: Deployment) -> None:
 
     A file with every read model in it simply becomes the writer's.
     """
-    settings, domain, log = deployed.settings, deployed.domain, deployed.log
+    settings, domain = deployed.settings, deployed.domain
     with held_in(settings.rebuilt) as held:
         rebuilt = {name for name, _ in held.models()}
     others = {m.name for m in read_models(domain) if not isinstance(m, View)} - rebuilt
-    if not others:
+    if others:
+        writer = _caught_up(deployed, others)
+        take_over(settings, writer, Publisher(writer, settings.published, 0).publish)
+    else:
         crash.point("hand_over.to_rename")
         os.replace(settings.rebuilt, settings.writers_file)
         crash.point("hand_over.renamed")
-    refold = Refold(domain, log)
-    writer = Writer.open(settings.writers_file, domain, log, refold, only=others or None)
+        writer = _caught_up(deployed)
+        Publisher(writer, settings.published, 0).publish()
+    writer.close()
+
+
+def _caught_up(deployed: Deployment, only: Collection[str] | None = None) -> Writer:
+    settings, domain, log = deployed.settings, deployed.domain, deployed.log
+    writer = Writer.open(settings.writers_file, domain, log, Refold(domain, log), only)
     writer.migrate()
     writer.catch_up()
-    publish = Publisher(writer, settings.published, 0).publish
-    if others:
-        take_over(settings, writer, publish)
-    else:
-        publish()
-    writer.close()
+    return writer
 
 
 def take_over(settings: Settings, writer: Writer, publish: Callable[[], object]) -> None:

@@ -142,7 +142,8 @@ class Reader:
             if self._states.are_many:
                 self._hold()
         self._flushed = True
-        self._busy_s += time.monotonic() - started if count >= LOADED_ROWS else 0
+        if count >= LOADED_ROWS:
+            self._busy_s += time.monotonic() - started
         return look
 
     def publish(self, look: Look) -> None:
