@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -39,6 +40,14 @@ def own(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_carts", raising=False)
     return settings.model_copy(update={"domain": "own_carts:own", "publish_interval_ms": 50})
+
+
+def run(pipeline: Up, commands: list[dict[str, Any]]) -> None:
+    """Until all of them are published; then it ends."""
+    with pipeline.ready() as producer:
+        producer.send_many(commands)
+    pipeline.settle()
+    pipeline.stop()
 
 
 def test_a_file_that_is_new_or_changed_is_rebuilt_while_the_pipeline_runs(
@@ -87,11 +96,7 @@ def test_everything_is_rebuilt_from_the_log_alone(
     settings: Settings, up: Callable[..., Up]
 ) -> None:
     commands = shopping(1_000)
-    pipeline = up(settings)
-    with pipeline.ready() as producer:
-        producer.send_many(commands)
-    pipeline.settle()
-    pipeline.stop()
+    run(up(settings), commands)
     names = [
         "carts",
         "cart_items",
@@ -157,12 +162,7 @@ def test_a_rebuild_that_dies_leaves_everything_as_it_was_or_done(
 def test_a_read_side_that_was_started_by_hand_is_the_only_one_and_takes_rebuilt_rows_over(
     settings: Settings, up: Callable[..., Up]
 ) -> None:
-    commands = shopping(500)
-    pipeline = up(settings)
-    with pipeline.ready() as producer:
-        producer.send_many(commands)
-    pipeline.settle()
-    pipeline.stop()
+    run(up(settings), shopping(500))
     before = read(settings.published, *SOME)
     reader = Program("pipeline.operate.read", environment=settings.as_environment())
     try:
