@@ -86,7 +86,9 @@ def _flags(word: CommandInfo) -> list[list[str]]:
         if isinstance(info, ArgumentInfo):
             names = [info.metavar or name.upper()]
         else:
-            names = list(info.param_decls or [f"--{name.replace('_', '-')}"])
+            # In `Annotated`, Typer takes an option's first name for its default.
+            declared = [info.default, *(info.param_decls or ())]
+            names = [n for n in declared if isinstance(n, str)] or [f"--{name.replace('_', '-')}"]
         default = "" if parameter.default in (None, False) else _shown(parameter.default)
         if parameter.default is inspect.Parameter.empty:
             default = "required"
