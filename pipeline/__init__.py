@@ -5,6 +5,7 @@
     decide    commands into rows
     replay    rows into events and states
     deployment  a domain on a data directory
+    feed      events out, to whoever follows the log
     engine    a dataflow as a program
     work      commands ──▶ decide ──▶ commit ──▶ replies
     read      log ──▶ fold ──▶ flush ──▶ publish

@@ -27,6 +27,7 @@ FLOORS = [
     ["pipeline/decide"],
     ["pipeline/replay"],
     ["pipeline/deployment.py"],
+    ["pipeline/feed"],
     ["pipeline/engine"],
     ["pipeline/work", "pipeline/read"],
     ["pipeline/health"],
