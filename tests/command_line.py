@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 
 WORDS = [
-    "demo", "new", "up", "work", "read", "send", "query", "history", "status", "rebuild",
-    "compact", "export", "bench", "verify", "schema", "resubmit",
+    "demo", "new", "up", "work", "read", "send", "query", "history", "subscribe", "status",
+    "rebuild", "compact", "export", "bench", "verify", "schema", "resubmit",
 ]  # fmt: skip
 
 

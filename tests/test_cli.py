@@ -55,6 +55,7 @@ FAILING = {
     "send": ["-", "--redis", "nonsense"],
     "query": ["SELECT 1", "--data", "FILE"],
     "history": ["7", "--data", "FILE"],
+    "subscribe": ["--data", "FILE"],
     "status": ["--data", "FILE"],
     "rebuild": ["--all", "--data", "FILE"],
     "compact": ["--data", "FILE"],

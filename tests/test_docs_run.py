@@ -17,7 +17,7 @@ from tests.running import InProcess, Up, sorted_rows
 
 TOGETHER = [
     ["README.md", "docs/tutorial/first-cart.md", "docs/howto/send.md", "docs/howto/ask.md",
-     "docs/howto/operate.md"],
+     "docs/howto/subscribe.md", "docs/howto/operate.md"],
     ["docs/tutorial/own-domain.md"],
     ["docs/howto/model-a-domain.md", "docs/howto/change-events.md"],
 ]  # fmt: skip

@@ -174,6 +174,9 @@ def test_a_user_of_the_group_sees_that_a_pipeline_is_healthy_and_its_log_whole(
             settings, "query", "SELECT count(*) AS n FROM outcomes", "--format", "csv"
         )
         assert asked.stdout == f"n\n{len({c['command_id'] for c in shopping(200)})}\n", asked.stderr
+        subscribed = as_another(settings, "subscribe", "--no-follow")
+        events = foldlog(settings, "query", "SELECT count(*) FROM events", "--format", "csv")
+        assert subscribed.stdout.count("\n") == int(events.stdout.split()[1]), subscribed.stderr
         stranger = as_another(settings, "status", groups="")
         assert (stranger.returncode, stranger.stderr.count("\n")) == (1, 1)
         assert "Permission denied" in stranger.stderr
@@ -221,6 +224,7 @@ def test_a_read_only_copy_can_be_looked_at_and_verified(tmp_path: Path, lock: bo
     flags = ["--data", str(tmp_path)]
     ours = [sys.executable, "-P", "-m", "pipeline.cli"]
     assert read_only(tmp_path, "touch", str(tmp_path / "new")).returncode != 0
-    for words in (["verify"], ["status", "--redis", "redis://127.0.0.1:1"]):
+    subscribe = ["subscribe", "--no-follow", "--since", "2023-01-01"]
+    for words in (["verify"], ["status", "--redis", "redis://127.0.0.1:1"], subscribe):
         done = read_only(tmp_path, *ours, *words, *flags)
         assert done.returncode == 0, done.stderr

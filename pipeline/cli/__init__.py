@@ -1,13 +1,14 @@
 """The command line: one word, one job. Errors that a user can cause are one line.
 
-    running    the pipeline, its sides, demo, benchmark, starter
-    sending    commands to Redis
-    asking     answers from read models, log and domain
-    operating  the state, and what an operator does about it
-    flags      options that several commands share
-    tables     answers on the screen and in files
-    progress   how far long work is
-    screen     `status` on a terminal
+    running      the pipeline, its sides, demo, benchmark, starter
+    sending      commands to Redis
+    asking       answers from read models, log and domain
+    subscribing  events out of the log
+    operating    the state, and what an operator does about it
+    flags        options that several commands share
+    tables       answers on the screen and in files
+    progress     how far long work is
+    screen       `status` on a terminal
 
 A command imports what it needs when it runs: loading everything takes longer than most commands do.
 What may not come in: what a program without a terminal would need.
@@ -22,7 +23,7 @@ from typing import NoReturn
 import typer
 
 from ingest.errors import FoldlogError
-from pipeline.cli import asking, operating, running, sending
+from pipeline.cli import asking, operating, running, sending, subscribing
 
 app = typer.Typer(
     name="foldlog",
@@ -45,6 +46,8 @@ WORDS: dict[Callable[..., None], str] = {
     asking.query: 'Examples: `foldlog query "SELECT * FROM carts LIMIT 5"`,'
     " `foldlog query TopProducts --param limit=3 --as-of 2017-06-30 --by occurred_at`",
     asking.history: "Example: `foldlog history 7`",
+    subscribing.subscribe: "Examples: `foldlog subscribe --type CheckedOut`,"
+    " `foldlog subscribe --since 2017-06-30T12:00 --no-follow > events.jsonl`",
     operating.status: "Examples: `foldlog status --watch`,"
     " `foldlog status --check --lag-max 100000`",
     operating.rebuild: "Example: `foldlog rebuild product_daily`, or `foldlog rebuild --all`",
