@@ -1,9 +1,10 @@
 """The write side: commands, the Decider contract, the shopping cart, producers, Redis Streams.
 
-    a domain     decider  domain  loading  spec  cart  code_digest  contract
+    a domain     decider  domain  loading  spec  cart  code_digest  contract  event_contract
     its data     command  reading  columns  envelope  outcome
     sending      wire  replies  producer  async_producer
     receiving    source  stop  reader  line  joining  repair  scripts  answers  halted  strays
+    telling      event_stream
     Redis        keys  stream_id  entries  client  diagnosis  outage  acl  server…
     all sides    errors  durable  rights  crash  child
 

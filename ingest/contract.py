@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import core_schema, to_json
 
+from ingest import event_contract
 from ingest.columns.column import TIME
 from ingest.columns.declared import column_of
 from ingest.command import COMMAND_BYTES_MAX, Command
@@ -64,6 +65,12 @@ def asyncapi(domain: Domain) -> Schema:
     correlated: Schema = {"correlationId": {"location": "$message.payload#/correlation_id"}}
     messages = {name: _message(name, about, correlated, at) for name in commands}
     outcome = _message("Outcome", "The entry's field `outcome` holds this as JSON.", {}, at)
+    out = {
+        "CloudEvent": _message(
+            "CloudEvent", "The entry's one field, `event`, holds this as JSON.", {}, at
+        ),
+        "SubscribedEvent": _message("SubscribedEvent", "A line.", {}, at),
+    }
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -76,6 +83,7 @@ def asyncapi(domain: Domain) -> Schema:
         "channels": {
             "commands": _commands_channel(domain, messages),
             "outcomes": _outcomes_channel(domain),
+            **event_contract.channels(domain),
         },
         "operations": {
             "handleCommand": {
@@ -87,11 +95,17 @@ def asyncapi(domain: Domain) -> Schema:
                     "channel": {"$ref": "#/channels/outcomes"},
                     "messages": [{"$ref": "#/channels/outcomes/messages/Outcome"}],
                 },
-            }
+            },
+            **event_contract.operations(),
         },
         "components": {
-            "messages": {**messages, "Outcome": outcome},
-            "schemas": command_parts | event_parts | commands | events | {"Outcome": _outcome()},
+            "messages": {**messages, "Outcome": outcome, **out},
+            "schemas": command_parts
+            | event_parts
+            | commands
+            | events
+            | event_contract.schemas(events, at)
+            | {"Outcome": _outcome()},
         },
     }
 

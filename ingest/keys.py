@@ -4,6 +4,8 @@
                     The braces are a Redis Cluster hash tag.
 {cart-3}:behind     commands that Redis gave ids which the log has passed; see `ingest.joining`.
                     An empty stream, as a rule.
+{cart-3}:events     the newest events of a partition, where a setting says so; the field `event`
+                    holds one JSON object.
 cart:replies:ID     a stream for one sender; the field `outcome` holds one JSON object.
                     It expires an hour after the last outcome.
 cart:partitions     how many partitions there are, for producers to compute theirs.
@@ -25,6 +27,11 @@ def command_stream(domain: str, partition: int) -> str:
 def behind_stream(domain: str, partition: int) -> str:
     """Where commands wait that Redis gave ids which the log has passed."""
     return f"{{{domain}-{partition}}}:behind"
+
+
+def events_stream(domain: str, partition: int) -> str:
+    """Where consumers find the newest events of a partition."""
+    return f"{{{domain}-{partition}}}:events"
 
 
 def reply_prefix(domain: str) -> str:

@@ -72,6 +72,9 @@ class Settings(Paths, BaseSettings):
     """Log rows that wait in memory for the read models. What is beyond is read from files."""
     behind_rows_max: int = Field(0, ge=0)
     """The write side waits while readers miss more rows of the log than this; 0 for never."""
+    events_stream_max: int = Field(0, ge=0)
+    """Events on the Redis Stream of each partition, the newest ones, as CloudEvents; 0 for no such
+    streams."""
 
     group: str | None = None
     """A Unix group that may read the log, the published file and the exports. Without it only the

@@ -36,6 +36,7 @@ ELSEWHERE = (
     "claim",  # test_server
     "compact",  # test_compaction
     "dataset",  # test_export
+    "event_stream",  # test_event_stream
     "export",  # test_export
     "hand_over",  # test_rebuild
     "move",  # test_strays

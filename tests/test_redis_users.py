@@ -45,7 +45,9 @@ def test_a_pipeline_and_producers_need_no_more_rights_than_the_docs_give_them(
     tmp_path: Path, running: Server, up: Callable[..., Up]
 ) -> None:
     url = user(running, PIPELINE)
-    settings = Settings(data=tmp_path / "data", redis_url=url, export_interval_s=0)
+    settings = Settings(
+        data=tmp_path / "data", redis_url=url, export_interval_s=0, events_stream_max=1000
+    )
     sender = user(running, PRODUCER)
     commands = shopping(400)
     pipeline = up(settings)

@@ -6,6 +6,7 @@
     selection     of these the events that are wanted
     events        rows as events of the domain
     lines         rows as JSON
+    cloud_events  rows as CloudEvents
     subscription  all of it, to be iterated over
 
 Whoever reads here needs the right to read the log, and none to write. What may not come in: Redis,

@@ -23,6 +23,8 @@ from pipeline.engine.program import every, run_of
 from pipeline.engine.programs import named, share_of
 from pipeline.engine.sink import Each
 from pipeline.settings import Settings
+from pipeline.work.publish import LOOK_S as PUBLISH_S
+from pipeline.work.publish import Publisher
 from pipeline.work.steps import Worker
 
 STRAYS_S = 60.0
@@ -48,4 +50,7 @@ def prepare(settings: Settings, share: str, lives: ExitStack, stop: Stop) -> Dat
     if 0 in mine:
         strays = Watch(settings.reachable_redis, deployed.domain.name, partitions)
         lives.enter_context(every(STRAYS_S, strays, at_start=True))
+    if deployed.settings.events_stream_max:
+        publisher = Publisher(deployed, mine, stop)
+        lives.enter_context(every(PUBLISH_S, publisher, at_start=True, at_end=True))
     return build(Worker(deployed, mine, run_of(named(share))), stop)
