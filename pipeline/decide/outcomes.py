@@ -2,9 +2,9 @@
 
 Nearly every command id is new, and that has to be known at once. So of each id in the window there
 is a hash in one table in memory, and beside it where in the log its outcome is.
-Only where a hash is found the log is read, which alone says whether the id was there and what came
-of it. Outcomes of the last batches are in memory: senders try again soon, and the log may not have
-them yet.
+Only where a hash is found the log's rows are read, which alone say whether the id was there and
+what came of it. Rows of the last batches are in memory: senders try again soon, and the log may not
+have them yet. They stay as Arrow has them, in a fifth of what Python's objects would take.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ First: TypeAlias = tuple[int, Kind, str | None, int]
 """The first outcome of a command id: position of its last row, kind, reason, recorded_at in µs."""
 
 RECENT = 25_000
-"""So many outcomes of a partition are in memory, and always those of the last few batches."""
+"""So many rows of a partition are in memory, and always those of the last few batches."""
 BATCHES_MIN = 4
 BATCH_SMALL = 500
 
@@ -72,14 +72,14 @@ class Outcomes:
     ) -> None:
         """Of a partition of the log that ends before position `end`.
 
-        Without a log, all outcomes stay in memory.
+        Without a log, all rows stay in memory.
         """
         self._window = window
         self._log = log
         self._number = number
         self._recent_max = recent
-        self._recent: deque[tuple[dict[str, First], int]] = deque()
-        """Outcomes and the position after their rows, oldest first."""
+        self._recent: deque[tuple[int, pa.Table]] = deque()
+        """Position of the first row, and the rows; oldest first."""
         self._recent_from = end
         """What is below this position is in the log."""
         self._recent_count = 0
@@ -105,26 +105,24 @@ class Outcomes:
 
         None where it has none in the window. `batch` holds the outcomes of its own batch so far.
         """
-        for known in (batch, *(outcomes for outcomes, _ in reversed(self._recent))):
-            if command_id in known:  # the last one: where that is too old, all are
-                found = known[command_id]
-                return found if self._window.holds(found, position, recorded_us) else None
+        if found := batch.get(command_id):  # the last one: where that is too old, all are
+            return found if self._window.holds(found, position, recorded_us) else None
         for place in self._positions(command_id):
             logged = self._logged(command_id, place)
             if logged and self._window.holds(logged, position, recorded_us):
                 return logged
         return None
 
-    def add(self, outcomes: dict[str, First], end: int) -> None:
+    def add(self, outcomes: dict[str, First], rows: pa.Table, end: int) -> None:
         """Remember a batch's outcomes; its rows end before position `end`."""
-        if not outcomes:
+        if not len(rows):
             return
         if self._count + len(outcomes) > self._count_max:
             recorded_us = next(iter(outcomes.values()))[3]
             self._make_room(len(outcomes), self._begin(end, recorded_us))
         positions = [first[0] for first in outcomes.values()]
         self._place(zip(map(hash, outcomes), positions, strict=True))
-        self._keep(outcomes, end)
+        self._keep(rows.select(_COLUMNS), end - len(rows))
 
     def restore(self, recorded_us: int) -> None:
         """Read from the log what a command may find that is recorded now. Once, before `seen`."""
@@ -149,23 +147,20 @@ class Outcomes:
         with self._log.reading():
             return self._log.position_before(self._number, oldest, begin)
 
-    def _keep(self, outcomes: dict[str, First], end: int) -> None:
-        last = self._recent[-1][0] if self._recent else {}
-        if last and len(last) + len(outcomes) <= min(BATCH_SMALL, self._recent_max):
-            before = len(last)
-            last.update(outcomes)
-            self._recent[-1] = last, end
-            self._recent_count += len(last) - before
+    def _keep(self, rows: pa.Table, first: int) -> None:
+        last_first, last = self._recent[-1] if self._recent else (first, rows.slice(0, 0))
+        self._recent_count += len(rows)
+        if len(last) and len(last) + len(rows) <= min(BATCH_SMALL, self._recent_max):
+            self._recent[-1] = last_first, pa.concat_tables([last, rows]).combine_chunks()
         else:
-            self._recent.append(({**outcomes}, end))
-            self._recent_count += len(outcomes)
+            self._recent.append((first, rows))
         while self._log is not None and len(self._recent) > BATCHES_MIN:
-            oldest, oldest_end = self._recent[0]
+            oldest_first, oldest = self._recent[0]
             if self._recent_count - len(oldest) < self._recent_max:
                 break
             self._recent.popleft()
             self._recent_count -= len(oldest)
-            self._recent_from = oldest_end
+            self._recent_from = oldest_first + len(oldest)
 
     # --- the table: open addressing; a slot is a hash and a position, side by side; hash 0 is none
 
@@ -212,24 +207,32 @@ class Outcomes:
                 yield self._table[at + 1]
             at = at + 2 & self._mask
 
-    # --- the log
+    # --- the rows
 
     def _logged(self, command_id: str, position: int) -> First | None:
         """The outcome in the row at this position, if it is that command's."""
-        if not 0 <= position < self._recent_from:
+        near = self._near(position)
+        if near is None:
             return None
-        first, rows = self._near(position)
-        (row,) = rows.slice(position - first, 1).to_pylist()
-        if row["command_id"] != command_id:
+        first, rows = near
+        at = position - first
+        if rows["command_id"][at].as_py() != command_id:
             return None
-        us = (row["recorded_at"] - _EPOCH) // timedelta(microseconds=1)
-        return position, _KINDS.get(row["event_type"], "accepted"), row["reason"], us
+        us = rows["recorded_at"][at].value
+        kind = _KINDS.get(rows["event_type"][at].as_py(), "accepted")
+        return position, kind, rows["reason"][at].as_py(), us
 
-    def _near(self, position: int) -> tuple[int, pa.Table]:
-        """Rows of the log with this one among them, and the position of their first."""
-        for first, rows in self._read:
+    def _near(self, position: int) -> tuple[int, pa.Table] | None:
+        """Rows with this one among them, and the position of their first.
+
+        None where it is above all that this writer has seen: then it is another writer's.
+        """
+        pieces = self._recent if position >= self._recent_from else self._read
+        for first, rows in pieces:
             if first <= position < first + len(rows):
                 return first, rows
+        if not 0 <= position < self._recent_from:
+            return None
         assert self._log is not None, "without a log all is in memory"
         with self._log.reading():
             rows = self._log.near(self._number, position, _COLUMNS)

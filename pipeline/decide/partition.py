@@ -26,7 +26,7 @@ class Partition:
         """Move on to what a batch has come to."""
         self.next_position += len(decided.rows)
         self.aggregates.update(decided.changed)
-        self.outcomes.add(decided.outcomes, self.next_position)
+        self.outcomes.add(decided.outcomes, decided.rows, self.next_position)
 
     def has_outcome(self, stream_id: bytes, command_id: str | None) -> bool:
         """Whether a command that stands in an entry has an outcome already."""
