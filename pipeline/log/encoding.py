@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,25 +39,57 @@ def _run_of(path: Path) -> str:
     return "another writer"
 
 
-def encoded(rows: pa.Table, run: str = "", *, compacted: bool = False) -> bytes:
-    """Encoded for size: a command id takes 20 of the 27 bytes that an event of the cart needs.
+def encoded(rows: pa.Table, run: str = "") -> bytes:
+    """A commit's rows, encoded for size: a command id takes 20 of the 27 bytes that an event of
+    the cart needs.
 
     Rows are in the order of time, so a reader of some time skips the other row groups by their
-    ranges; a reader of one aggregate skips those of compacted files by their Bloom filters.
+    ranges.
     """
-    names = rows.schema.names
+    return _encoded(rows.schema, [rows], {RUN: run.encode()} if run else {})
+
+
+def encoded_compacted(schema: pa.Schema, pieces: Iterable[pa.Table]) -> bytes:
+    """The same of many commits' rows, of which it holds only a row group at a time.
+
+    A piece may lack columns of the schema. A reader of one aggregate skips row groups by their
+    Bloom filters.
+    """
+    filters = {"bloom_filter_options": {"aggregate_id": {"ndv": ROW_GROUP}}}
+    return _encoded(schema, _groups(schema, pieces), {}, filters)
+
+
+def _groups(schema: pa.Schema, pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    waiting = schema.empty_table()
+    for piece in pieces:
+        waiting = pa.concat_tables([waiting, piece], promote_options="default")
+        while len(waiting) >= ROW_GROUP:
+            yield waiting.slice(0, ROW_GROUP)
+            waiting = waiting.slice(ROW_GROUP)
+    if len(waiting):
+        yield waiting
+
+
+def _encoded(
+    schema: pa.Schema,
+    tables: Iterable[pa.Table],
+    about: Mapping[bytes, bytes],
+    more: Mapping[str, Any] | None = None,
+) -> bytes:
+    names = schema.names
     buffer = io.BytesIO()
     options: dict[str, Any] = {
         "compression": "zstd",
         "compression_level": 1,
         "use_dictionary": [n for n in names if n not in _DELTA and n not in _UNLIKELY_TO_REPEAT],
         "column_encoding": {n: e for n, e in _DELTA.items() if n in ENVELOPE.names},
-        "bloom_filter_options": {"aggregate_id": {"ndv": ROW_GROUP}} if compacted else None,
         "write_page_checksum": True,
         "store_schema": False,
+        **(more or {}),
     }
-    with pq.ParquetWriter(buffer, rows.schema, **options) as writer:
-        writer.write_table(rows, row_group_size=ROW_GROUP)
-        if run:
-            writer.add_key_value_metadata({RUN: run.encode()})
+    with pq.ParquetWriter(buffer, schema, **options) as writer:
+        for table in tables:
+            writer.write_table(table, row_group_size=ROW_GROUP)
+        if about:
+            writer.add_key_value_metadata(dict(about))
     return buffer.getvalue()

@@ -29,11 +29,12 @@ import pyarrow.parquet as pq
 
 from ingest import crash, rights
 from ingest.durable import fsync_folder, replace, write_exclusively
-from ingest.errors import LogDamaged, LogMismatch, Superseded, one_line
+from ingest.errors import LogDamaged, LogMismatch, Superseded
 from pipeline.lock import if_free, shared
 from pipeline.log.disk import MEND, told
-from pipeline.log.encoding import _run_of, encoded
+from pipeline.log.encoding import _run_of, encoded, encoded_compacted
 from pipeline.log.names import LogFile, at, needed, spans
+from pipeline.log.pieces import pieces_of, schema_of, unreadable
 
 FORMAT = 1
 """Of the layout described above. Newer code reads older formats; older code refuses newer ones."""
@@ -157,12 +158,12 @@ class Log:
             wanted = None if columns is None else [c for c in columns if c in held]
             return parquet.read(wanted, use_threads=False)
         except (OSError, pa.ArrowException) as error:
-            raise LogDamaged(f"{file.path} cannot be read ({one_line(error)}); {MEND}") from None
+            raise unreadable(file, error) from None
 
     def read(
         self, partition: int, first: int = 0, columns: list[str] | None = None
     ) -> Iterator[pa.Table]:
-        """The rows from position `first` on, a table for each file.
+        """The rows from position `first` on, in order, a table for each row group of each file.
 
         Raises `LogDamaged` where the positions of two files do not join.
         """
@@ -173,11 +174,12 @@ class Log:
                     f"partition {partition}: positions {expected} to {file.first - 1} are missing"
                     f" before {file.path}; {MEND}"
                 )
-            table = self.read_file(file, columns)
-            expected = file.first + len(table)
-            table = table.slice(max(0, first - file.first))
-            if len(table):
-                yield table
+            expected = file.first
+            for table in pieces_of(file, columns):
+                rows = table.slice(max(0, first - expected))
+                expected += len(table)
+                if len(rows):
+                    yield rows
 
     def near(self, partition: int, position: int, columns: list[str]) -> pa.Table:
         """The row at a position, and those around it that are read with it.
@@ -194,7 +196,7 @@ class Log:
                         return parquet.read_row_group(group, columns, use_threads=False)
                     left -= count
         except (OSError, pa.ArrowException) as error:
-            raise LogDamaged(f"{file.path} cannot be read ({one_line(error)}); {MEND}") from None
+            raise unreadable(file, error) from None
         raise LogDamaged(f"partition {partition}: position {position} is missing; {MEND}")
 
     def position_before(self, partition: int, recorded_at: datetime, first: int = 0) -> int:
@@ -232,19 +234,23 @@ class Log:
 
     def append_compacted(self, partition: int, files: Sequence[LogFile]) -> LogFile:
         """Write adjacent files once more, as one. Raises `LogDamaged` where they do not join."""
-        tables = []
-        expected = files[0].first
-        for file in files:
-            if file.first != expected:
-                raise LogDamaged(f"positions are missing before {file.path}; {MEND}")
-            tables.append(self.read_file(file))
-            expected += len(tables[-1])
-        rows = pa.concat_tables(tables, promote_options="default")
-        first, last = files[0].first, expected - 1
+        expected = first = files[0].first
+
+        def pieces() -> Iterator[pa.Table]:
+            nonlocal expected
+            for file in files:
+                if file.first != expected:
+                    raise LogDamaged(f"positions are missing before {file.path}; {MEND}")
+                for rows in pieces_of(file):
+                    expected += len(rows)
+                    yield rows
+
+        content = encoded_compacted(schema_of(files), pieces())
+        last = expected - 1
         path = self.partition_folder(partition) / f"{first:020}-{last:020}.parquet"
         try:
             with told(path):
-                write_exclusively(path, encoded(rows, compacted=True), COMPACTING)
+                write_exclusively(path, content, COMPACTING)
         except FileExistsError:  # it is the same: a compaction was killed after its link
             crash.point("compact.to_fsync_folder")
             fsync_folder(path.parent)
