@@ -20,6 +20,9 @@ from projections.upcast import current_rows
 
 SCANNED_ROWS = 65_536
 
+EVENTS_MAX = 16_384
+"""So many events are made at a time: each takes some 200 bytes, while rows of a large file wait."""
+
 FROM_THE_START: Positions = {}
 NO_AGGREGATES: Mapping[str, Aggregate] = {}
 
@@ -33,11 +36,13 @@ def fold_rows(
     """The aggregates that the events among `rows` change, after them; `known` is from before."""
     evolve, initial = domain.decider.evolve, domain.decider.initial
     changed: dict[str, Aggregate] = {}
-    ids, versions = rows["aggregate_id"].to_pylist(), rows["version"].to_pylist()
-    for event, aggregate_id, version in zip(decoder.events(rows), ids, versions, strict=True):
-        if event is not None:
-            found = changed.get(aggregate_id) or known(aggregate_id)
-            changed[aggregate_id] = evolve(found[0] if found else initial, event), version
+    for first in range(0, len(rows), EVENTS_MAX):
+        part = rows.slice(first, EVENTS_MAX)
+        ids, versions = part["aggregate_id"].to_pylist(), part["version"].to_pylist()
+        for event, aggregate_id, version in zip(decoder.events(part), ids, versions, strict=True):
+            if event is not None:
+                found = changed.get(aggregate_id) or known(aggregate_id)
+                changed[aggregate_id] = evolve(found[0] if found else initial, event), version
     return changed
 
 
