@@ -27,7 +27,7 @@ from ingest import rights
 from ingest.errors import FoldlogError
 from ingest.stop import Stop
 from pipeline import messages
-from pipeline.engine.garbage import no_more_by_itself
+from pipeline.engine.garbage import hold_little, no_more_by_itself
 from pipeline.engine.programs import Program
 from pipeline.engine.without_pandas import start_without_pandas
 from pipeline.settings import Settings
@@ -68,6 +68,7 @@ def begun(settings: Settings, name: str) -> Iterator[Stop]:
     messages.set_up(settings)
     stop = stop_on_signals()
     no_more_by_itself()
+    hold_little()
     with _announced(settings, name):
         yield stop
 

@@ -16,7 +16,7 @@ from ingest.errors import NoRoom, one_line
 from ingest.stop import Stop
 from pipeline.deployment import Deployment
 from pipeline.engine import metrics
-from pipeline.engine.garbage import collect_when_due
+from pipeline.engine.garbage import collect_when_due, give_back
 from pipeline.engine.program import every, ready
 from pipeline.read.compaction import compact
 from pipeline.read.exports import export_changes
@@ -141,6 +141,8 @@ class Reader:
             self.writer.apply(rows, self._states.touched(), until, last_ids)
             if self._states.are_many:
                 self._hold()
+        del waiting, rows
+        give_back()
         self._flushed = True
         if count >= LOADED_ROWS:
             self._busy_s += time.monotonic() - started
