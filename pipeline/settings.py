@@ -55,7 +55,7 @@ class Settings(Paths, BaseSettings):
     """The least time from one publish to the next; it is longer when publishing takes long."""
     snapshot_rows: int = Field(250_000, ge=1)
     """Rows of a partition's log from one snapshot of its aggregates to the next."""
-    aggregates_in_memory: int = Field(150_000, ge=0)
+    aggregates_in_memory: int = Field(75_000, ge=0)
     """Limit over all partitions. While a snapshot is written, memory may hold twice as many."""
     compact_interval_s: float = Field(10, ge=0)
     """How often small files of the log are compacted; 0 for never."""
@@ -68,7 +68,7 @@ class Settings(Paths, BaseSettings):
     files go first."""
     export_interval_s: float = Field(600, ge=0)
     """How often read models are written as Parquet files, and once when stopping; 0 for never."""
-    flush_rows_max: int = Field(500_000, ge=1)
+    flush_rows_max: int = Field(100_000, ge=1)
     """Log rows that wait in memory for the read models. What is beyond is read from files."""
     behind_rows_max: int = Field(0, ge=0)
     """The write side waits while readers miss more rows of the log than this; 0 for never."""

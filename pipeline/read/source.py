@@ -25,6 +25,9 @@ from projections.relations import Positions
 LOOK_S = 0.025
 """From one look at an idle log to the next."""
 
+LAST_ROWS_MAX = 500_000
+"""After so many rows a program that is to stop leaves the others for the next start."""
+
 TICK_NS = 100_000_000
 """A folder's time stamp is as fine as the system's clock tick: one so young may still stay as it is
 when the next name comes."""
@@ -104,6 +107,7 @@ class _LogPart(StatelessSourcePartition[Look]):
         self._follower: Follower | None = None
         self._rows_max = rows_max
         self._stop = stop
+        self._last_rows = 0
         self._ended = False
 
     def next_batch(self) -> list[Look]:
@@ -117,8 +121,9 @@ class _LogPart(StatelessSourcePartition[Look]):
         except BaseException as error:
             self._stop.failed(error)
             raise StopIteration from None
-        much = sum(len(rows.table) for rows in found) >= self._rows_max  # left for the next start
-        self._ended = last and (much or not found)
+        if last:
+            self._last_rows += sum(len(rows.table) for rows in found)
+            self._ended = not found or self._last_rows >= LAST_ROWS_MAX
         if not found and not last:
             time.sleep(LOOK_S)
         return [Look(found, last=self._ended)]
