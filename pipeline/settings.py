@@ -70,6 +70,9 @@ class Settings(Paths, BaseSettings):
     """How often read models are written as Parquet files, and once when stopping; 0 for never."""
     flush_rows_max: int = Field(100_000, ge=1)
     """Log rows that wait in memory for the read models. What is beyond is read from files."""
+    read_memory_mb: int = Field(512, ge=256)
+    """Limit in MiB of what DuckDB takes in the read side. What does not fit is read again from the
+    file of the read models, or waits in `writer.duckdb.tmp` in the data directory."""
     behind_rows_max: int = Field(0, ge=0)
     """The write side waits while readers miss more rows of the log than this; 0 for never."""
     events_stream_max: int = Field(0, ge=0)

@@ -35,7 +35,14 @@ class Writer:
     the log that the file holds: partition → the next one.
     """
 
-    def __init__(self, path: Path, domain: Domain, log: LogFiles, folded: FoldedBetween) -> None:
+    def __init__(
+        self,
+        path: Path,
+        domain: Domain,
+        log: LogFiles,
+        folded: FoldedBetween,
+        memory_mb: int | None = None,
+    ) -> None:
         """As `open` makes it."""
         self.path = path
         self.folded = folded
@@ -43,6 +50,7 @@ class Writer:
         self._domain = domain
         self._log = log
         self._kept = Kept(log, path.parent / "kept")
+        self._memory_mb = memory_mb
         self._adopted = 0
         self._db: duckdb.DuckDBPyConnection
         self._tables: Tables
@@ -55,14 +63,16 @@ class Writer:
         log: LogFiles,
         folded: FoldedBetween,
         only: Collection[str] | None = None,
+        *,
+        memory_mb: int | None = None,
     ) -> Writer:
         """The file at `path`, or a new one where that is broken or not of this log. Close it.
 
-        With `only`, no other tables than those of the models so named. Raises `ReadModelInvalid`
-        where a declaration does not hold, `DataInUse` while another process writes to the file, and
-        `ReadModelFailed`.
+        With `only`, no other tables than those of the models so named. `memory_mb` limits what
+        DuckDB takes. Raises `ReadModelInvalid` where a declaration does not hold, `DataInUse` while
+        another process writes to the file, and `ReadModelFailed`.
         """
-        writer = cls(path, domain, log, folded)
+        writer = cls(path, domain, log, folded, memory_mb)
         if not writer._is_open(only):
             writer.close()
             set_aside(path, "it holds what the log does not, which an older one has replaced")
@@ -71,7 +81,7 @@ class Writer:
 
     def _is_open(self, only: Collection[str] | None) -> bool:
         """Open the file; whether it is of this log, and the log has all that it holds."""
-        self._db = opened_or_new(self.path)
+        self._db = opened_or_new(self.path, self._memory_mb)
         try:
             self._tables = Tables(self._db, self._domain, only)
             self._transaction(lambda: self._tables.prepare(self._log.partitions))

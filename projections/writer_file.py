@@ -21,8 +21,11 @@ STORAGE_VERSION = "v1.4.0"
 """Analysts' tools open the files; the newest format would lock out all but the newest DuckDB."""
 
 
-def opened(path: Path) -> duckdb.DuckDBPyConnection:
+def opened(path: Path, memory_mb: int | None = None) -> duckdb.DuckDBPyConnection:
     """A connection to the file of read models at `path`, or to a new one, for writing.
+
+    What does not fit into `memory_mb` goes into a folder beside the file; None for DuckDB's own
+    limit, 80 % of the machine.
 
     What is committed is in the file from the next checkpoint on. There is no WAL: after a kill the
     log has what the file has not, and a WAL would write every row twice. A commit makes no
@@ -32,7 +35,14 @@ def opened(path: Path) -> duckdb.DuckDBPyConnection:
         "preserve_insertion_order": False,
         "temp_directory": f"{path}.tmp",
         "checkpoint_threshold": "1TB",
+        # A flush takes memory for a moment. By default DuckDB's allocator keeps up to 128 MiB of
+        # that for each thread until there is something to do again.
+        "allocator_background_threads": True,
+        "allocator_flush_threshold": "1MB",
+        "allocator_bulk_deallocation_flush_threshold": "1MB",
     }
+    if memory_mb is not None:
+        config["memory_limit"] = f"{memory_mb}MiB"
     db = session(config=config)
     try:
         db.execute(
@@ -46,14 +56,16 @@ def opened(path: Path) -> duckdb.DuckDBPyConnection:
     return db
 
 
-def opened_or_new(path: Path) -> duckdb.DuckDBPyConnection:
+def opened_or_new(path: Path, memory_mb: int | None = None) -> duckdb.DuckDBPyConnection:
     """A connection to the file at `path`, or to a new one in its place where it cannot be opened.
+
+    `memory_mb` as for `opened`.
 
     Raises `DataInUse` while another process writes to it, and `ReadModelFailed` where no file can
     be made.
     """
     try:
-        return opened(path)
+        return opened(path, memory_mb)
     except duckdb.Error as error:
         if "Could not set lock" in str(error):
             raise DataInUse(
@@ -62,7 +74,7 @@ def opened_or_new(path: Path) -> duckdb.DuckDBPyConnection:
         if path.exists():
             set_aside(path, error)
     try:
-        return opened(path)
+        return opened(path, memory_mb)
     except duckdb.Error as error:
         raise failed(path, "before they began", error) from None
 

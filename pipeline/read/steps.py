@@ -69,7 +69,9 @@ class Reader:
         settings, domain, log = self._settings, self._deployed.domain, self._log
         with _no_room():
             refold = Refold(domain, log)
-            self.writer = Writer.open(settings.writers_file, domain, log, refold)
+            self.writer = Writer.open(
+                settings.writers_file, domain, log, refold, memory_mb=settings.read_memory_mb
+            )
             self.writer.migrate()
             if not sql_files(domain):
                 where = domain.read_models or "the domain, which names no folder (read_models=…)"
