@@ -1,6 +1,7 @@
-"""The write side: commands, the Decider contract, the shopping cart, producers, Redis Streams.
+"""The write side: commands, what a domain is, the shop that ships, producers, Redis Streams.
 
-    a domain     decider  domain  loading  spec  cart  code_digest  contract  event_contract
+    a domain     events  annotations  aggregate  domain  loading  spec  shop  code_digest  contract
+                 event_contract
     its data     command  reading  columns  envelope  outcome
     sending      wire  replies  producer  async_producer
     receiving    source  stop  reader  line  joining  repair  scripts  answers  halted  strays
@@ -18,9 +19,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ingest.aggregate import Aggregate
     from ingest.async_producer import AsyncProducer
     from ingest.command import Command, Identifier
-    from ingest.decider import Decider
     from ingest.domain import Domain, Upcast
     from ingest.errors import (
         CommandInvalid,
@@ -31,23 +32,24 @@ if TYPE_CHECKING:
         RedisUnreachable,
         Rejected,
     )
+    from ingest.events import event
     from ingest.outcome import Outcome
     from ingest.producer import Producer
     from ingest.server_socket import embedded_url
     from ingest.spec import Spec
 
 __all__ = [
-    "AsyncProducer", "Command", "CommandInvalid", "CommandTooLarge", "Decider", "Domain",
+    "Aggregate", "AsyncProducer", "Command", "CommandInvalid", "CommandTooLarge", "Domain",
     "FoldlogError", "Identifier", "NotAvailable", "Outcome", "OutcomeTimeout", "Producer",
-    "RedisUnreachable", "Rejected", "Spec", "Upcast", "embedded_url",
+    "RedisUnreachable", "Rejected", "Spec", "Upcast", "embedded_url", "event",
 ]  # fmt: skip
 
 _MODULES = {
-    "AsyncProducer": "async_producer", "Command": "command", "Decider": "decider",
+    "Aggregate": "aggregate", "AsyncProducer": "async_producer", "Command": "command",
     "Domain": "domain", "Identifier": "command", "Outcome": "outcome", "Producer": "producer",
-    "Spec": "spec", "Upcast": "domain", "embedded_url": "server_socket",
+    "Spec": "spec", "Upcast": "domain", "embedded_url": "server_socket", "event": "events",
 }  # fmt: skip
-"""Name → its module; every other name is an error."""
+"""Name → its module; every other name is an error. No module has such a name: it would hide it."""
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,6 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.exceptions import NoPermissionError
 
-from ingest.cart import cart
 from ingest.client import open_async_client
 from ingest.diagnosis import explained
 from ingest.domain import Domain
@@ -21,6 +20,7 @@ from ingest.keys import partitions_key
 from ingest.outage import LOST, PAUSES, RETRY_FIRST_S, giving_up
 from ingest.outcome import Outcome
 from ingest.replies import Asked, Replies
+from ingest.shop import shop
 from ingest.wire import CommandLike, Sent, Wire, accepted, out_of_time, put
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class AsyncProducer:
 
     @classmethod
     async def connect(
-        cls, url: str, domain: Domain = cart, *, retry_s: float = 30.0
+        cls, url: str, domain: Domain = shop, *, retry_s: float = 30.0
     ) -> AsyncProducer:
         """A producer for a domain; raises and retries as `Producer` does."""
         client = open_async_client(url, CONNECTIONS_MAX)

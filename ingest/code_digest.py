@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 _FOLDLOG = ("ingest", "pipeline", "projections")
 
-_NOT_RULES = {"ingest", "ingest.command", "ingest.decider", "ingest.domain", "ingest.errors"}
+_NOT_RULES = {
+    "ingest",
+    *(f"ingest.{n}" for n in ("aggregate", "annotations", "command", "domain", "errors", "events")),
+}
 """What every domain is written with: no state changes with these. `ingest` itself only hands on."""
 
 _DECODING = tuple(
@@ -39,9 +42,11 @@ _DECODING = tuple(
 
 def code_digest(domain: Domain) -> str:
     """Equal for as long as the domain makes the same states and rows of the same events."""
-    rules = domain.decider
-    types = type(rules.initial), domain.row_type, *domain.events.values()
-    roots = {_module_of(rules.evolve), _module_of(domain.row), *(cls.__module__ for cls in types)}
+    roots = {cls.__module__ for cls in domain.events.values()}
+    for kind in domain.aggregates:
+        roots |= {type(kind.initial).__module__, kind.row_type.__module__, _module_of(kind.evolve)}
+        if kind.row:
+            roots.add(_module_of(kind.row))
     if domain.module:
         roots.add(domain.module)
     digest = sha256(repr((sorted(domain.events), domain.upcasts)).encode())

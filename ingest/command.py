@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeAlias
+from inspect import get_annotations
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 from zlib import crc32
 
 from pydantic import (
@@ -81,10 +82,14 @@ def _says_nothing(part: Any) -> bool:
     return isinstance(part, list | tuple) and any(map(_says_nothing, part))
 
 
+_Model: TypeAlias = type[BaseModel]  # within a command, `type` is a field
+
+
 class Command(BaseModel):
     """What every command carries besides its own fields. A domain's commands derive from it.
 
-    A subclass adds `type: Literal["…"]`, which is its name on the wire, and the aggregate's id.
+    A subclass adds the aggregate's id and fields of its own. Its name is the command's name on the
+    wire; a line `type: Literal["…"] = "…"` keeps an old one after a rename.
 
     A field that says `datetime` takes no time without an offset: `NaiveDatetime` does, and nothing
     else. A float is finite, unless its `Field` says `allow_inf_nan=True`.
@@ -94,8 +99,11 @@ class Command(BaseModel):
         extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    command_id: Identifier
-    """Sent again, the same one changes nothing and answers with the first outcome."""
+    type: str = ""
+    """Which command it is."""
+    command_id: Identifier = ""
+    """Sent again, the same one changes nothing and answers with the first outcome. Whoever sends
+    a command has to give it one."""
     occurred_at: AwareDatetime | None = None
     """When it happened, as the producer says; the stream id's time where it says nothing."""
     correlation_id: Identifier | None = None
@@ -107,9 +115,16 @@ class Command(BaseModel):
     reply_to: Identifier | None = None
     """The key of a Redis Stream to which the outcome goes; see `ingest.keys`."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        own = get_annotations(cls)
+        if "type" not in own:  # before pydantic makes fields of what is annotated
+            cls.__annotations__ = {**own, "type": Literal[cls.__name__]}
+            cls.type = cls.__name__
+        super().__init_subclass__(**options)
+
     @classmethod
     def __get_pydantic_core_schema__(
-        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
+        cls, source: _Model, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         schema = handler(source)
         _settle(schema, handler, source, set())
@@ -117,5 +132,24 @@ class Command(BaseModel):
 
 
 def partition_of(aggregate_id: str, partitions: int) -> int:
-    """The partition of an aggregate. Producers in any language must compute the same."""
+    """The partition of an aggregate. Producers in any language must compute the same.
+
+    Where the id has `{…}`, only what is inside counts, as in Redis Cluster: `{ada}/cart` and
+    `{ada}/order-9` share a partition.
+    """
+    if "{" in aggregate_id:
+        inside, closed, _ = aggregate_id.partition("{")[2].partition("}")
+        if inside and closed:
+            aggregate_id = inside
     return crc32(aggregate_id.encode()) % partitions
+
+
+def command_type(command: type[Command]) -> str:
+    """The name of a command on the wire: the one value of its field `type`."""
+    annotation = command.model_fields["type"].annotation
+    if get_origin(annotation) is not Literal or len(get_args(annotation)) != 1:
+        raise DomainInvalid(
+            f'{command.__name__} needs a field like type: Literal["{command.__name__}"], or none'
+            " of that name"
+        )
+    return str(get_args(annotation)[0])

@@ -18,8 +18,8 @@ from pydantic_core import core_schema, to_json
 from ingest import event_contract
 from ingest.columns.column import TIME
 from ingest.columns.declared import column_of
-from ingest.command import COMMAND_BYTES_MAX, Command
-from ingest.domain import Domain, command_type
+from ingest.command import COMMAND_BYTES_MAX, Command, command_type
+from ingest.domain import Domain
 from ingest.envelope import ENVELOPE, ENVELOPE_ABOUT, LOG_KEY, field_types
 from ingest.keys import REPLY_EXPIRES_S, partitions_key, reply_prefix
 from ingest.outcome import Outcome
@@ -124,9 +124,10 @@ def _commands_channel(domain: Domain, messages: Iterable[str]) -> Schema:
     return {
         "address": "{stream}:commands",
         "title": "Commands, a Redis Stream for each partition",
-        "description": f"XADD one field, `command`. An aggregate belongs in the partition"
-        f" crc32({domain.id_field}) % N, with the unsigned CRC-32 of zlib and gzip, of the"
-        f" UTF-8 bytes; the key `{partitions_key(domain.name)}` holds N.",
+        "description": "XADD one field, `command`. An aggregate belongs in the partition"
+        " crc32(id) % N, with the unsigned CRC-32 of zlib and gzip, of the id's UTF-8 bytes, or"
+        f" where it holds {{…}} of what is inside. The id is in {_keys(domain)}; the key"
+        f" `{partitions_key(domain.name)}` holds N.",
         "parameters": {
             "stream": {
                 "description": f"`{{{domain.name}-P}}` for partition P, from 0; the braces"
@@ -137,6 +138,13 @@ def _commands_channel(domain: Domain, messages: Iterable[str]) -> Schema:
         },
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
     }
+
+
+def _keys(domain: Domain) -> str:
+    if len(domain.aggregates) == 1:
+        return domain.aggregates[0].key
+    names = ((a.key, ", ".join(map(command_type, a.commands))) for a in domain.aggregates)
+    return "; ".join(f"{key} of {commands}" for key, commands in names)
 
 
 def _outcomes_channel(domain: Domain) -> Schema:
@@ -183,7 +191,9 @@ def _commands(domain: Domain, at: str) -> tuple[dict[str, Schema], dict[str, Sch
         schema = defined.pop(ref["$ref"].removeprefix(at))
         assert issubclass(cls, Command)
         # Its default is for those who make it in Python; on the wire it says which command this is.
-        required = ["type", *(name for name in schema["required"] if name != "type")]
+        others = (name for name in schema["required"] if name not in ("type", "command_id"))
+        required = ["type", "command_id", *others]
+        schema["properties"]["command_id"].pop("default")
         schema["properties"]["reply_to"]["anyOf"][0]["pattern"] = (
             f"^{re.escape(reply_prefix(domain.name))}"
         )

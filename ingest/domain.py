@@ -1,23 +1,23 @@
-"""A domain: its name, its commands, events and rules, and the row that shows a state."""
+"""A domain: its name, its aggregates, and what is made of their events."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from dataclasses import field as dataclass_field
 from functools import cached_property, reduce
 from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args, get_origin
+from typing import Annotated, Any, cast
 
 import pyarrow as pa
 from pydantic import Discriminator, TypeAdapter
 
+from ingest.aggregate import Aggregate
 from ingest.code_digest import code_digest
-from ingest.command import Command
-from ingest.decider import Decider
-from ingest.envelope import FOLDED_COLUMNS, OUTCOME_TYPES, arrow_type, columns_of, log_schema
-from ingest.errors import DomainInvalid
+from ingest.command import Command, command_type
+from ingest.envelope import arrow_type, log_schema
+from ingest.errors import DomainInvalid, NotAvailable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,43 +35,41 @@ class Upcast:
     """Columns that only older versions have, and their types."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Domain:
-    """Everything that the system has to know about a domain. Checked when it is made."""
+    """Everything that the system has to know about a domain. Checked when it is made.
+
+    Raises `DomainInvalid`, with what is wrong in one line.
+    """
 
     name: str
-    """Names the streams: `{cart-3}:commands`. Never change it while a log exists."""
-    id_field: str
-    """The commands' field that holds the aggregate's id, and the folded read model's key."""
-    commands: tuple[type[Command], ...]
-    events: Mapping[str, type]
-    """Event type in the log → dataclass. The names are the storage format, the classes are not."""
-    decider: Decider[Any, Any, Any]
-    folded: str
-    """The name of the read model that has one row for each aggregate."""
-    row: Callable[[Any], Any]
-    """From a state to a dataclass: the folded read model's own columns."""
-    row_type: type
+    """Names the streams: `{shop-3}:commands`. Never change it while a log exists."""
+    aggregates: tuple[Aggregate[Any, Any, Any], ...]
+    _: KW_ONLY
     read_models: Path | str | None = None
     """The folder with the domain's .sql files, or the package that has them beside its code.
-    Without, the folded read model is the only one."""
+    Without, the aggregates' tables are the only read models."""
     queries: str | None = None
     """The module with the domain's typed queries."""
     upcasts: tuple[Upcast, ...] = ()
     """For each event type one from every version before its present one."""
-    event_types: dict[type, str] = dataclass_field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "event_types", {cls: name for name, cls in self.events.items()})
-        for command in self.commands:
-            if self.id_field not in command.model_fields:
-                raise DomainInvalid(f"{command.__name__} has no field {self.id_field}")
-            command_type(command)
-        for name, cls in self.events.items():
-            if not is_dataclass(cls):
-                raise DomainInvalid(f"event {name}: {cls.__name__} must be a dataclass")
-            if name in OUTCOME_TYPES:
-                raise DomainInvalid(f"event {name}: the log itself uses that name")
+        if not self.aggregates:
+            raise DomainInvalid(f"domain {self.name} has no aggregates")
+        if not isinstance(self.aggregates, tuple):
+            raise DomainInvalid(
+                f"domain {self.name} needs a tuple of aggregates; of one alone it is (cart,)"
+            )
+        # To DuckDB a name is the same in upper and lower case.
+        _check_distinct("aggregates have the name", (a.name.lower() for a in self.aggregates))
+        _check_distinct("aggregates have the table", (a.table.lower() for a in self.aggregates))
+        _check_distinct(
+            "aggregates decide", (c.__name__ for a in self.aggregates for c in a.commands)
+        )
+        _check_distinct("commands are named", map(command_type, self.commands))
+        _check_distinct("aggregates have the event", (n for a in self.aggregates for n in a.events))
+        for name in self.events:
             wanted = list(range(1, self.schema_version(name)))
             declared = sorted(u.from_version for u in self.upcasts if u.event_type == name)
             if wanted != declared:
@@ -79,8 +77,52 @@ class Domain:
                     f"event {name} has schema version {self.schema_version(name)}: it needs an"
                     f" Upcast from each version before, and has them from {declared}"
                 )
-        _check_row(self)
         _check_upcasts(self)
+
+    @cached_property
+    def commands(self) -> tuple[type[Command], ...]:
+        """Of all aggregates."""
+        return tuple(command for aggregate in self.aggregates for command in aggregate.commands)
+
+    @cached_property
+    def events(self) -> Mapping[str, type]:
+        """Of all aggregates: the name in the log → the class."""
+        return {name: cls for a in self.aggregates for name, cls in a.events.items()}
+
+    @cached_property
+    def deciders(self) -> Mapping[type, Aggregate[Any, Any, Any]]:
+        """Command class → the aggregate that decides it."""
+        return {command: a for a in self.aggregates for command in a.commands}
+
+    @cached_property
+    def _by_command(self) -> Mapping[str, Aggregate[Any, Any, Any]]:
+        return {command_type(command): a for command, a in self.deciders.items()}
+
+    def named_by(self, command: Mapping[str, Any]) -> Aggregate[Any, Any, Any] | None:
+        """Which aggregate decides a command, given by its fields; the only one where there is one.
+
+        None where that cannot be told.
+        """
+        named = command.get("type")
+        found = self._by_command.get(named) if isinstance(named, str) else None
+        return self.aggregates[0] if found is None and len(self.aggregates) == 1 else found
+
+    def id_in(self, command: Mapping[str, Any]) -> str | None:
+        """The id of the aggregate that a command, given by its fields, is for, if it says one."""
+        aggregate = self.named_by(command)
+        found = command.get(aggregate.key) if aggregate else None
+        return found if isinstance(found, str) else None
+
+    def aggregate(self, name: str | None) -> Aggregate[Any, Any, Any]:
+        """The one of that name; with None the only one. Raises `NotAvailable`."""
+        found = [a for a in self.aggregates if name in (None, a.name)]
+        if len(found) != 1:
+            names = ", ".join(a.name for a in self.aggregates)
+            raise NotAvailable(
+                f"there is no aggregate {name!r}; there are {names}" if name is not None
+                else f"name one of the aggregates: {names}"
+            )  # fmt: skip
+        return found[0]
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -115,19 +157,12 @@ class Domain:
         return adapter.validator.validate_json
 
 
-def _check_row(domain: Domain) -> None:
-    """Raises `DomainInvalid` where the folded read model cannot have the row's columns."""
-    where = f"read model {domain.folded}: {getattr(domain.row_type, '__name__', domain.row_type)}"
-    if not is_dataclass(domain.row_type):
-        raise DomainInvalid(f"{where} must be a dataclass")
-    taken = {name.lower() for name in (domain.id_field, *FOLDED_COLUMNS)}
-    for name in columns_of(domain.row_type):
-        if name.lower() in taken:
-            raise DomainInvalid(
-                f"{where}.{name}: the read model has a column {name.lower()} already; rename the"
-                " field"
-            )
-        taken.add(name.lower())  # to DuckDB a name is the same in upper and lower case
+def _check_distinct(what: str, names: Iterable[str]) -> None:
+    found: set[str] = set()
+    for name in names:
+        if name in found:
+            raise DomainInvalid(f"two {what} {name}; each has its own")
+        found.add(name)
 
 
 def _check_upcasts(domain: Domain) -> None:
@@ -166,14 +201,3 @@ def _union(commands: tuple[type[Command], ...]) -> Any:
         return commands[0]
     either = reduce(or_, cast(Any, commands))
     return Annotated[either, Discriminator("type")]
-
-
-def command_type(command: type[Command]) -> str:
-    """The name of a command on the wire: the one value of its field `type`."""
-    field = command.model_fields.get("type")
-    annotation = field.annotation if field else None
-    if get_origin(annotation) is not Literal or len(get_args(annotation)) != 1:
-        raise DomainInvalid(
-            f'{command.__name__} needs a field like type: Literal["{command.__name__}"]'
-        )
-    return str(get_args(annotation)[0])

@@ -35,6 +35,7 @@ _ENVELOPE = (
     ("position", pa.int64(), "0, 1, 2 … in the partition."),  # without gaps
     ("stream_id", pa.string(), "The command's, in its Redis Stream."),
     ("event_type", pa.string(), ""),
+    ("aggregate", pa.string(), "Which kind of aggregate it happened to."),
     ("aggregate_id", pa.string(), ""),
     ("version", pa.int64(), "The aggregate's, after it."),  # 1, 2, 3 …; null for outcomes
     ("command_id", pa.string(), ""),
@@ -56,7 +57,7 @@ LOG_KEY = "x-log"
 """Under which a contract in print says what an event's fields are in the log."""
 
 FOLDED_COLUMNS = ("aggregate_id", "version", "first_at", "last_at")
-"""What the folded read model has, or is made with, besides the domain's id and columns."""
+"""What an aggregate's table has, or is made with, besides its key and columns."""
 
 AS, OR_NULL = " as ", " | null"
 """In the text of a field's type: what its column stands for, and whether None is a value of it."""

@@ -1,16 +1,16 @@
 """The keys in Redis, by which both ends find each other.
 
-{cart-3}:commands   a stream for each partition; one field, `command`, holds one JSON object.
+{shop-3}:commands   a stream for each partition; one field, `command`, holds one JSON object.
                     The braces are a Redis Cluster hash tag.
-{cart-3}:behind     commands that Redis gave ids which the log has passed; see `ingest.joining`.
+{shop-3}:behind     commands that Redis gave ids which the log has passed; see `ingest.joining`.
                     An empty stream, as a rule.
-{cart-3}:events     the newest events of a partition, where a setting says so; the field `event`
+{shop-3}:events     the newest events of a partition, where a setting says so; the field `event`
                     holds one JSON object.
-cart:replies:ID     a stream for one sender; the field `outcome` holds one JSON object.
+shop:replies:ID     a stream for one sender; the field `outcome` holds one JSON object.
                     It expires an hour after the last outcome.
-cart:partitions     how many partitions there are, for producers to compute theirs.
-cart:repairs        a hash: partition → what was mended when its stream was found behind the log.
-cart:halted         a hash: partition → why it is read no more, until it is read again.
+shop:partitions     how many partitions there are, for producers to compute theirs.
+shop:repairs        a hash: partition → what was mended when its stream was found behind the log.
+shop:halted         a hash: partition → why it is read no more, until it is read again.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import redis
 from redis.retry import Retry
 
-from ingest.cart import cart
 from ingest.client import open_client
 from ingest.diagnosis import explained
 from ingest.domain import Domain
@@ -23,6 +22,7 @@ from ingest.keys import partitions_key
 from ingest.outage import LOST, PAUSES, RETRY_FIRST_S, giving_up
 from ingest.outcome import Outcome
 from ingest.replies import Replies
+from ingest.shop import shop
 from ingest.wire import CommandLike, Sent, Wire, accepted, out_of_time, put
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Producer:
     it in one round trip, is.
     """
 
-    def __init__(self, url: str, domain: Domain = cart, *, retry_s: float = 30.0) -> None:
+    def __init__(self, url: str, domain: Domain = shop, *, retry_s: float = 30.0) -> None:
         """Raises `RedisUnreachable`, and `NotAvailable` where no pipeline has used this Redis."""
         self._url = url
         self._retry_s = retry_s

@@ -23,12 +23,16 @@ PAYLOAD_KEPT_BYTES_MAX = 4096
 """Bytes of an unreadable payload that the log keeps."""
 
 
+NO_ID = "command_id: Field required"
+
+
 @dataclass(frozen=True, slots=True)
 class Unreadable:
     """A payload that is no command, with whatever could be made out of it."""
 
     reason: str
     command_id: str | None = None
+    aggregate: str | None = None
     aggregate_id: str | None = None
     correlation_id: str | None = None
     causation_id: str | None = None
@@ -49,9 +53,10 @@ def reader(domain: Domain, bytes_max: int) -> Callable[[bytes | None], Command |
         if len(payload) > bytes_max:
             return Unreadable(f"the payload has {len(payload)} bytes; the limit is {bytes_max}")
         try:
-            return validate_json(payload)
+            command = validate_json(payload)
         except ValidationError as error:
-            return _made_out(payload, _first_reasons(error, tagged), domain.id_field)
+            return _made_out(domain, payload, _first_reasons(error, tagged))
+        return command if command.command_id else _made_out(domain, payload, NO_ID)
 
     return read
 
@@ -67,7 +72,7 @@ def _first_reasons(error: ValidationError, tagged: bool) -> str:
     return "; ".join(reasons)[:REASON_LENGTH_MAX]
 
 
-def _made_out(payload: bytes, reason: str, id_field: str) -> Unreadable:
+def _made_out(domain: Domain, payload: bytes, reason: str) -> Unreadable:
     """Keep the envelope where the payload at least is a JSON object, so that its sender is told."""
     try:
         found: Any = from_json(payload)
@@ -81,10 +86,12 @@ def _made_out(payload: bytes, reason: str, id_field: str) -> Unreadable:
         fits = isinstance(value, str) and 0 < len(value) <= IDENTIFIER_LENGTH_MAX
         return value if fits else None
 
+    aggregate = domain.named_by(found)
     return Unreadable(
         reason,
         command_id=identifier("command_id"),
-        aggregate_id=identifier(id_field),
+        aggregate=aggregate.name if aggregate else None,
+        aggregate_id=identifier(aggregate.key) if aggregate else None,
         correlation_id=identifier("correlation_id"),
         causation_id=identifier("causation_id"),
         reply_to=identifier("reply_to"),

@@ -1,6 +1,6 @@
-"""Rules as tests: given(events).when(command).then(events), over the pure functions of a decider.
+"""Rules as tests: given(events).when(command).then(events), over the rules of an aggregate.
 
-    an_order = Spec(domain.decider)
+    an_order = Spec(order)
     an_order.given(OrderPlaced("ada", 4200)).when(pay(4200)).then(OrderPaid(4200))
 
 It needs no test framework; pytest shows what it raises.
@@ -11,20 +11,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ingest.decider import Decider
+from ingest.aggregate import Aggregate
 from ingest.errors import Rejected
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A decider with a history."""
+    """An aggregate with a history."""
 
-    decider: Decider[Any, Any, Any]
+    aggregate: Aggregate[Any, Any, Any]
     history: tuple[Any, ...] = ()
 
     def given(self, *events: Any) -> Spec:
         """The aggregate has these events behind it, and no others."""
-        return Spec(self.decider, events)
+        return Spec(self.aggregate, events)
 
     def when(self, command: Any) -> Decision:
         """A command comes; what it has to do is said next."""
@@ -33,14 +33,14 @@ class Spec:
 
 @dataclass(frozen=True)
 class Decision:
-    """A command to a decider with a history, not decided yet."""
+    """A command to an aggregate with a history, not decided yet."""
 
     spec: Spec
     command: Any
 
     def _decide(self) -> list[Any]:
-        decider = self.spec.decider
-        return list(decider.decide(decider.fold(self.spec.history), self.command))
+        kind = self.spec.aggregate
+        return list(kind.decide(kind.fold(self.spec.history), self.command))
 
     def then(self, *events: Any) -> Spec:
         """The command causes just these events; gives the spec with them in its history.
@@ -50,7 +50,7 @@ class Decision:
         decided = self._decide()
         if decided != list(events):
             raise AssertionError(f"decided {decided}, not {list(events)}")
-        return Spec(self.spec.decider, (*self.spec.history, *events))
+        return Spec(self.spec.aggregate, (*self.spec.history, *events))
 
     def then_rejected(self, reason: str) -> None:
         """The command is rejected for just this reason. Raises `AssertionError` where it is not."""

@@ -1,9 +1,9 @@
 """Streams of a domain that no partition has: commands that nobody reads, found and moved.
 
 A producer that computes the partition wrongly, with a signed CRC-32 say, sends to
-`{cart--2}:commands`; Redis takes it without a word.
+`{shop--2}:commands`; Redis takes it without a word.
 
-cart:strays    what was found last, as JSON: stream → commands; it expires, and is looked for again.
+shop:strays    what was found last, as JSON: stream → commands; it expires, and is looked for again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ingest import crash
 from ingest.client import open_client
 from ingest.command import partition_of
 from ingest.diagnosis import unreachable
+from ingest.domain import Domain
 from ingest.keys import command_stream, partitions_key
 from ingest.outage import is_mistake
 
@@ -84,7 +85,7 @@ def found(client: redis.Redis, domain: str, partitions: int, within_s: float) ->
     return strays
 
 
-def move(client: redis.Redis, domain: str, id_field: str, partitions: int, stream: str) -> int:
+def move(client: redis.Redis, domain: Domain, partitions: int, stream: str) -> int:
     """Move a stray stream's commands to where they belong; how many.
 
     Each is added and deleted in one transaction, so a kill in between neither loses nor doubles
@@ -97,15 +98,15 @@ def move(client: redis.Redis, domain: str, id_field: str, partitions: int, strea
             break
         pipe = client.pipeline(transaction=True)
         for stream_id, fields in entries:
-            right = _partition(fields.get(b"command"), id_field, partitions)
-            pipe.xadd(command_stream(domain, right), fields)
+            right = _partition(domain, fields.get(b"command"), partitions)
+            pipe.xadd(command_stream(domain.name, right), fields)
             pipe.xdel(stream, stream_id)
         crash.point("move.to_send")
         pipe.execute()
         crash.point("move.sent")
         moved += len(entries)
     client.transaction(_delete_if_empty(stream), stream)
-    client.delete(strays_key(domain))
+    client.delete(strays_key(domain.name))
     return moved
 
 
@@ -138,7 +139,7 @@ def _streams(client: redis.Redis, domain: str, within_s: float) -> Iterator[str]
 
 
 def _is_anothers(client: redis.Redis, domain: str, stream: str) -> bool:
-    """Whether `{cart-eu-0}:commands` belongs to a domain `cart-eu`, and not to `cart`."""
+    """Whether `{shop-eu-0}:commands` belongs to a domain `shop-eu`, and not to `shop`."""
     inside = stream.removeprefix(f"{{{domain}-").removesuffix("}:commands")
     parts = inside.removeprefix("-").split("-")  # -2 is a signed number
     names = ("-".join([domain, *parts[:n]]) for n in range(1, len(parts)))
@@ -148,10 +149,10 @@ def _is_anothers(client: redis.Redis, domain: str, stream: str) -> bool:
         return True
 
 
-def _partition(payload: bytes | None, id_field: str, partitions: int) -> int:
+def _partition(domain: Domain, payload: bytes | None, partitions: int) -> int:
     with suppress(ValueError):
         command = from_json(payload or b"")
-        if isinstance(command, dict) and isinstance(found := command.get(id_field), str):
+        if isinstance(command, dict) and (found := domain.id_in(command)) is not None:
             return partition_of(found, partitions)
     return 0
 

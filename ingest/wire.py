@@ -9,7 +9,13 @@ from typing import Any, TypeAlias
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from ingest.command import COMMAND_BYTES_MAX, IDENTIFIER_LENGTH_MAX, Command, partition_of
+from ingest.command import (
+    COMMAND_BYTES_MAX,
+    IDENTIFIER_LENGTH_MAX,
+    Command,
+    command_type,
+    partition_of,
+)
 from ingest.domain import Domain
 from ingest.errors import (
     CommandInvalid,
@@ -42,7 +48,7 @@ class Wire:
                 f"this Redis knows no pipeline for the domain {domain.name!r};"
                 " start `foldlog up` first"
             )
-        self._id_field = domain.id_field
+        self._domain = domain
         self._reply_prefix = reply_prefix(domain.name)
         self.streams = [command_stream(domain.name, p) for p in range(int(partitions))]
         """The streams' keys, by partition."""
@@ -54,13 +60,12 @@ class Wire:
             fields = command.model_dump(mode="json", exclude_none=True)
         else:
             fields = {**command}
-            if "command_id" not in fields:
-                fields["command_id"] = str(uuid.uuid4())
+            fields.setdefault("command_id", str(uuid.uuid4()))
         if reply_to is not None:
             fields["reply_to"] = reply_to
-        aggregate_id = fields.get(self._id_field)
-        if not isinstance(aggregate_id, str):
-            raise CommandInvalid(f"a command needs the field {self._id_field}, a string")
+        aggregate_id = self._domain.id_in(fields)
+        if aggregate_id is None:
+            raise CommandInvalid(self._missing(fields))
         command_id = fields.get("command_id")
         if not isinstance(command_id, str) or not 0 < len(command_id) <= IDENTIFIER_LENGTH_MAX:
             raise CommandInvalid(
@@ -76,6 +81,14 @@ class Wire:
                 f"the command has {len(payload)} bytes; the limit is {COMMAND_BYTES_MAX}"
             )
         return command_id, (self.streams[partition_of(aggregate_id, len(self.streams))], payload)
+
+    def _missing(self, fields: Mapping[str, Any]) -> str:
+        """Why a command, given by its fields, goes nowhere."""
+        aggregate = self._domain.named_by(fields)
+        if aggregate:
+            return f"a command needs the field {aggregate.key}, a string"
+        known = ", ".join(map(command_type, self._domain.commands))
+        return f"a command needs the field type, one of {known}"
 
     def chunks(self, commands: Iterable[CommandLike]) -> Iterator[list[Sent]]:
         """The commands in order, as many at a time as go into one round trip."""

@@ -32,7 +32,7 @@ class Settings(Paths, BaseSettings):
     """A running Redis. Without it, Foldlog runs its own, with its data in `redis/`."""
     redis_server: Path | None = None
     """Another program for that own Redis than the bundled Valkey: the path of a redis-server."""
-    domain: str = "ingest.cart:cart"
+    domain: str = "ingest.shop:shop"
     """The domain, as module:attribute."""
     partitions: int | None = Field(None, ge=1, le=1024)
     """Partitions of a new log, 4 by default; fixed from then on. For an existing log it may be left

@@ -1,16 +1,21 @@
-"""The folded read model as a table that merges batch by batch, as `projections.select` has it."""
+"""An aggregate's table, which merges batch by batch, as `projections.select` has it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from projections.model import Folded
-from projections.sql import named, sql_type
+from projections.sql import named, quoted, sql_type
+
+
+def states(aggregate: str) -> str:
+    """The relation with the new rows of a kind of aggregate: its id, version and columns."""
+    return f"states of {aggregate}"
 
 
 @dataclass(frozen=True, slots=True)
 class LiveFolded:
-    """SQL that makes and merges the rows of the folded read model's hidden table."""
+    """SQL that makes and merges the rows of the hidden table."""
 
     model: Folded
     source = "events"
@@ -28,15 +33,16 @@ class LiveFolded:
     def batch(self) -> str:
         """SELECT of one row an aggregate: its newest state, and the times of its new events.
 
-        From `events`, and from `states`, which has the folded rows of every aggregate in it.
+        From `events`, and from the relation `states`, with the row of every aggregate in those.
         """
         columns = "".join(f"{named(name)}, " for name in self.model.columns)
         return (
             f"SELECT aggregate_id AS {named(self.model.key)}, {columns}version, first_at, last_at"
-            " FROM (SELECT * FROM states"
+            f" FROM (SELECT * FROM {named(states(self.model.aggregate))}"
             " QUALIFY row_number() OVER (PARTITION BY aggregate_id ORDER BY version DESC) = 1)"
             " JOIN (SELECT aggregate_id, min(occurred_at) AS first_at, max(occurred_at) AS last_at"
-            " FROM events GROUP BY aggregate_id) USING (aggregate_id)"
+            f" FROM events WHERE aggregate = {quoted(self.model.aggregate)}"
+            " GROUP BY aggregate_id) USING (aggregate_id)"
         )
 
     @property

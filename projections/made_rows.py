@@ -45,7 +45,7 @@ def made_rows(
         values = list(texts) if pa.types.is_string(field.type) else _values(field.type)
         if field.name == "event_type":
             values = list(event_types)
-        elif field.name in ("aggregate_id", "recorded_at", "occurred_at"):
+        elif field.name in ("aggregate", "aggregate_id", "recorded_at", "occurred_at"):
             values = [value for value in values if value is not None]
         return [values[(row * (1 + number % 3) + row // 5) % len(values)] for row in range(ROWS)]
 
@@ -72,8 +72,8 @@ def _values(kind: pa.DataType) -> list[Any]:
         found = [
             datetime.datetime(2017, 1, 31, 23, 30, 5),
             datetime.datetime(2017, 2, 1, 0, 15),
-            datetime.datetime(2018, 6, 30, 12, 0, 0, 250_000),
-        ]
+            datetime.datetime(2018, 6, 30, 22, 0, 0, 250_000),
+        ]  # the first and the last are on another day in a zone far from UTC
     elif pa.types.is_date(kind):
         found = [datetime.date(2017, 1, 31), datetime.date(2017, 2, 1), datetime.date(2018, 6, 30)]
     elif pa.types.is_time(kind):

@@ -24,9 +24,13 @@ RELATIONS = ("events", "rejections", "outcomes")
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """One row an aggregate: its id, the domain's columns, `version`, `first_at`, `last_at`."""
+    """One row an aggregate of a kind: its id, the columns of its row, `version`, `first_at`,
+    `last_at`.
+    """
 
     name: str
+    aggregate: str
+    """The kind's name."""
     key: str
     """The column that holds the aggregate's id."""
     columns: dict[str, pa.DataType]
@@ -41,13 +45,13 @@ class Folded:
     @property
     def description(self) -> str:
         """What a row is, for readers."""
-        return f"The state of each aggregate: one row a {self.key}."
+        return f"The state of each {self.aggregate}: one row a {self.key}."
 
     @property
     def digest(self) -> str:
         """Equal for as long as the rows that were made are those that would be made now."""
         columns = sorted((n, str(t)) for n, t in self.columns.items())
-        return _digest(repr((self.key, columns, self.code)))
+        return _digest(repr((self.aggregate, self.key, columns, self.code)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +121,19 @@ def sql_files(domain: Domain) -> dict[str, Path]:
 
 
 def read_models(domain: Domain) -> tuple[Model, ...]:
-    """All read models of a domain: the folded one, the SELECTs, then views after what they read.
+    """All read models of a domain: aggregates' tables, SELECTs, then views after what they read.
 
     Raises `ReadModelInvalid` where a file has no description, a name is taken, views read each
     other in a circle, or the domain names a package that there is not.
     """
-    columns = columns_of(domain.row_type)
-    folded = Folded(domain.folded, domain.id_field, columns, domain.code_digest)
+    folded = [
+        Folded(kind.table, kind.name, kind.key, columns_of(kind.row_type), domain.code_digest)
+        for kind in domain.aggregates
+    ]
+    tables = [model.name for model in folded]
     paths = sql_files(domain)
     for name, path in paths.items():
-        if name in (folded.name, *RELATIONS):
+        if name in (*tables, *RELATIONS):
             raise ReadModelInvalid(f"{path}: there is a relation named {name}; rename the file")
     upcasts = "".join(sorted(map(repr, domain.upcasts)))
     selects: list[Select] = []
@@ -140,12 +147,12 @@ def read_models(domain: Domain) -> tuple[Model, ...]:
         if not first.startswith("--"):
             raise ReadModelInvalid(f"{path}:1: begin with a comment that says what a row is: -- …")
         description = first.removeprefix("--").strip()
-        reads = frozenset(n for n in (folded.name, *paths) if n.lower() in read[name])
+        reads = frozenset(n for n in (*tables, *paths) if n.lower() in read[name])
         if reads:
             views[name] = View(name, sql, description, path, reads)
         else:
             selects.append(Select(name, sql, description, path, upcasts))
-    return folded, *selects, *_in_order(views)
+    return *folded, *selects, *_in_order(views)
 
 
 def _in_order(views: dict[str, View]) -> list[View]:

@@ -1,6 +1,6 @@
 """A domain's read models as tables and views of one DuckDB database.
 
-    live.NAME       a hidden table for each folded model and each SELECT, without indexes or keys
+    live.NAME       a hidden table for each aggregate and each SELECT, without indexes or keys
     live.models     which declaration each of these was built for: `name`, `digest`
     live.trials     what need not be tried again: `proof`, see `projections.declarations`
     live.positions  up to where they hold the log: `partition`, `next_position`, and the
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from ingest.domain import Domain
 from projections.declarations import declarations
-from projections.folded import LiveFolded
+from projections.folded import LiveFolded, states
 from projections.held import Held
 from projections.model import Folded, Stored, View, hidden_table
 from projections.relations import (
@@ -40,11 +40,14 @@ from projections.relations import (
 from projections.sql import named, quoted
 from projections.upcast import current_rows
 
-FORMAT = "3"
+FORMAT = "4"
 """Of the hidden tables, and a part of each model's digest."""
 
-FoldedBetween: TypeAlias = Callable[[Positions, Positions], pa.Table]
-"""(since, until) → the folded rows, as of `until`, of aggregates with events from `since` on."""
+States: TypeAlias = Mapping[str, pa.Table]
+"""Kind of aggregate → rows of some: `aggregate_id`, `version`, and the columns of its table."""
+
+FoldedBetween: TypeAlias = Callable[[Positions, Positions], States]
+"""(since, until) → the rows, as of `until`, of aggregates with events from `since` on."""
 
 _FILES = pa.schema(
     {"partition": pa.int32(), "first": pa.int64(), "last": pa.int64(), "name": pa.string()}
@@ -179,8 +182,8 @@ class Tables:
     def apply(self, models: Sequence[Stored], log: str) -> None:
         """Merge the rows of the SELECT `log` into the models' tables.
 
-        `states` is a relation with the folded rows of every aggregate that has events in it, where
-        the folded read model is among the models; see `seen`.
+        Where an aggregate's table is among the models, `seen_states` has the row of every one that
+        has events there.
         """
         for model in models:
             live = self._declared.live[model.name]
@@ -229,9 +232,12 @@ class Tables:
         with log.reading():
             rows = current_rows(self._domain, log, since, until, files)
             asked = any(isinstance(model, Folded) for model in models)
-            states = {"states": folded(since, until)} if asked else {}
-            with self.seen(**states):
+            with self.seen_states(folded(since, until) if asked else {}):
                 self.apply(models, f"SELECT * FROM ({rows}) WHERE {where}")
+
+    def seen_states(self, rows: States) -> AbstractContextManager[None]:
+        """Let the aggregates' tables read their rows."""
+        return self.seen(**{states(kind): table for kind, table in rows.items()})
 
     @contextmanager
     def seen(self, **tables: pa.Table) -> Iterator[None]:

@@ -21,7 +21,7 @@ from projections.held import Held
 from projections.kept import Kept
 from projections.relations import Files, LogFiles, Positions, files_between
 from projections.sql import quoted
-from projections.tables import FoldedBetween, Tables
+from projections.tables import FoldedBetween, States, Tables
 from projections.upcast import current_rows
 from projections.writer_file import failed, opened_or_new, set_aside
 
@@ -31,8 +31,8 @@ logger = logging.getLogger("foldlog")
 class Writer:
     """Keeps a domain's read models in the file `path`: `open` it, `migrate`, then `apply` flushes.
 
-    `folded` gives the folded read model's rows for any range of the log. `positions` are those of
-    the log that the file holds: partition → the next one.
+    `folded` gives the rows of the aggregates' tables for any range of the log. `positions` are
+    those of the log that the file holds: partition → the next one.
     """
 
     def __init__(
@@ -187,12 +187,12 @@ class Writer:
         self.positions = until
 
     def apply(
-        self, rows: pa.Table, states: pa.Table, until: Positions, last_ids: Mapping[int, str]
+        self, rows: pa.Table, states: States, until: Positions, last_ids: Mapping[int, str]
     ) -> None:
         """One flush: the log's rows from the positions held up to `until`, in one transaction.
 
-        `states` are the folded rows of every aggregate that has events among them, and `last_ids`
-        the stream ids of the last rows, of the partitions that move. Raises `ReadModelFailed` with
+        `states` has the row of every aggregate that has events among them, and `last_ids` the
+        stream ids of the last rows, of the partitions that move. Raises `ReadModelFailed` with
         the positions and the reason; nothing of the flush is in then.
         """
 
@@ -203,7 +203,7 @@ class Writer:
         spans = ", ".join(
             f"partition {p} positions {self.positions[p]}-{until[p] - 1}" for p in last_ids
         )
-        with self._tables.seen(flush_rows=rows, states=states):
+        with self._tables.seen(flush_rows=rows), self._tables.seen_states(states):
             self._attempt(f"at {spans}", work)
         self.positions = dict(until)
 

@@ -8,17 +8,17 @@ from typing import Any
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.protocols import Validator
 
-from ingest.cart import cart
+from ingest.shop import shop
 from pipeline.extras.starter.domain import domain as starter
 from tests.domains.bank import bank
 from tests.domains.clicks import clicks
-from tests.domains.shop import now as shop
+from tests.domains.shop import now as tills
 
-DOMAINS = [cart, bank, clicks, shop, starter]
+DOMAINS = [shop, bank, clicks, tills, starter]
 
 ADD = {"type": "AddProduct", "command_id": "1", "cart_id": "7", "product_id": "milk"}
 PRICED = {**ADD, "quantity": 2, "unit_price_cents": 89}
-ANSWERED = {**PRICED, "reply_to": "cart:replies:me"}
+ANSWERED = {**PRICED, "reply_to": "shop:replies:me"}
 READABLE = [
     PRICED,
     {**PRICED, "quantity": 1_000_000, "unit_price_cents": 100_000_000},

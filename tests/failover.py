@@ -204,7 +204,7 @@ class Producers:
             payload = json.dumps(command)
             if number % 40 == 7:  # nothing tells it from others but its bytes
                 payload = key
-            self._add(f"{{cart-{partition_of(cart, PARTITIONS)}}}:commands", key, payload)
+            self._add(f"{{shop-{partition_of(cart, PARTITIONS)}}}:commands", key, payload)
             time.sleep(0.001)
 
     def _add(self, stream: str, key: str, payload: str) -> None:
@@ -263,7 +263,7 @@ class _Run:
         self._worker: Program | None = None
 
     def run(self) -> list[str]:
-        Log.create(self._settings.events, partitions=PARTITIONS, domain="cart")
+        Log.create(self._settings.events, partitions=PARTITIONS, domain="shop")
         self._start_worker()
         with Producers(self._redis.address) as producers:
             wait_for(lambda: len(self._rows()) > 50, "the first commits")
@@ -350,7 +350,7 @@ def _sockets(folder: str, names: list[str]) -> list[str]:
 
 
 def _streams(client: redis.Redis) -> list[bytes]:
-    return [*client.scan_iter("{cart-*", _type="stream")]
+    return [*client.scan_iter("{shop-*", _type="stream")]
 
 
 def _length(client: redis.Redis) -> int:

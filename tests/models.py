@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ingest.cart import cart
 from ingest.domain import Domain
+from ingest.shop import shop
 from tests.oracle import partition_of
 from tests.shopping import FEW_CARTS, FEW_PRODUCTS, shopping
 
@@ -21,7 +21,7 @@ def cart_with(folder: Path, **files: str) -> Domain:
         left.unlink()
     for name, sql in files.items():
         (folder / f"{name}.sql").write_text(f"-- For a test.\n{sql}")
-    return replace(cart, read_models=folder)
+    return replace(shop, read_models=folder)
 
 
 def few_carts(seed: int, count: int = 120) -> list[tuple[int, dict[str, Any]]]:

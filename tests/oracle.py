@@ -10,8 +10,19 @@ from typing import Any
 Json = dict[str, Any]
 
 
-def partition_of(cart_id: str, partitions: int) -> int:
-    return zlib.crc32(cart_id.encode()) % partitions
+def partition_of(aggregate_id: str, partitions: int) -> int:
+    return zlib.crc32(tag_of(aggregate_id).encode()) % partitions
+
+
+def tag_of(key: str) -> str:
+    """What counts of a key: Redis Cluster's rule, character by character as its specification."""
+    at = 0
+    while at < len(key) and key[at] != "{":
+        at += 1
+    end = at + 1
+    while end < len(key) and key[end] != "}":
+        end += 1
+    return key if end >= len(key) or end == at + 1 else key[at + 1 : end]
 
 
 @dataclass

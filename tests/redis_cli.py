@@ -1,6 +1,6 @@
 """What `redis-cli -s SOCKET …` does, for machines without it: one command over a plain socket.
 
-    python redis_cli.py -s data/redis/redis.sock XADD '{cart-2}:commands' '*' command '{…}'
+    python redis_cli.py -s data/redis/redis.sock XADD '{shop-2}:commands' '*' command '{…}'
 
 Imports no client library: a command is an array of byte strings, as any language can write it.
 """

@@ -15,10 +15,10 @@ import duckdb
 import psutil
 import pyarrow as pa
 
-from ingest.cart import cart
 from ingest.domain import Domain
 from ingest.entries import Batch, Entry
 from ingest.errors import FoldlogError
+from ingest.loading import load_domain
 from ingest.producer import Producer
 from ingest.stop import Stop
 from pipeline.decide.batch import BatchDecider
@@ -38,6 +38,9 @@ from tests.processes import COLD, Program
 DEADLINE_S = 60
 DEDUPE_WINDOW = Window(us=86_400_000_000, rows=1_000_000)
 LATE_2023_MS = 1_700_000_000_000
+
+SHOP = load_domain("ingest.shop:shop")
+"""As a program has it: what its states depend on counts the module that declares it."""
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = DEADLINE_S) -> None:
@@ -62,7 +65,7 @@ def entry(number: int, payload: bytes | dict[str, Any]) -> Entry:
 class InProcess:
     """The pipeline's own parts, without Redis and Bytewax; `restart` forgets all memory."""
 
-    def __init__(self, folder: Path, domain: Domain = cart, partitions: int = 2) -> None:
+    def __init__(self, folder: Path, domain: Domain = SHOP, partitions: int = 2) -> None:
         self.folder = folder
         self.domain = domain
         self.log = Log.create(folder / "events", partitions=partitions, domain=domain.name)

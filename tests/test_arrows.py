@@ -141,8 +141,9 @@ def test_of_the_write_side_the_read_side_knows_only_what_it_must() -> None:
 
 
 def test_the_system_knows_nothing_of_carts() -> None:
-    shipped_with_the_domain = ("ingest/cart.py", "pipeline/extras/")
+    shipped_with_the_domain = ("ingest/shop/", "pipeline/extras/")
     naming_the_default = ("ingest/producer.py", "ingest/async_producer.py")
     for path in MODULES:
         if not path.startswith(shipped_with_the_domain + naming_the_default):
-            assert "ingest/cart.py" not in imported(path), path
+            of_the_shop = {p for p in imported(path) if p.startswith("ingest/shop/")}
+            assert of_the_shop == set(), path

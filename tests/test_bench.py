@@ -34,7 +34,7 @@ def test_the_rate_is_taken_when_everything_is_in_the_log(tmp_path: Path) -> None
         fill(settings.reachable_redis, sent)
         assert drain(settings.reachable_redis) > 0
         assert throughput.drained(settings, sent).rate > 0
-        log = Log.open(settings.events, domain="cart")
+        log = Log.open(settings.events, domain="shop")
         held = [i for p in range(4) for t in log.read(p) for i in t["command_id"].to_pylist()]
     assert sorted(held) == sorted(command["command_id"] for command in sent)
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.cart import (
+from ingest.errors import Rejected
+from ingest.shop.cart import (
     AddProduct,
     CheckedOut,
     CheckOut,
@@ -18,10 +19,9 @@ from ingest.cart import (
     cart,
     row,
 )
-from ingest.errors import Rejected
 from ingest.spec import Spec
 
-a_cart = Spec(cart.decider)
+a_cart = Spec(cart)
 ENVELOPE: dict[str, Any] = {"command_id": "1", "cart_id": "7"}
 
 
@@ -77,8 +77,8 @@ def test_nothing_changes_after_check_out(command: Any) -> None:
 
 def test_the_row_shows_units_and_value_before_and_after_check_out() -> None:
     events = [ProductAdded("milk", 2, 89), ProductAdded("bread", 1, 250)]
-    is_open = row(cart.decider.fold(events))
-    is_closed = row(cart.decider.fold([*events, CheckedOut()]))
+    is_open = row(cart.fold(events))
+    is_closed = row(cart.fold([*events, CheckedOut()]))
     assert (is_open.status, is_open.units, is_open.value_cents) == ("open", 3, 428)
     assert (is_closed.status, is_closed.units, is_closed.value_cents) == ("checked out", 3, 428)
 
@@ -94,15 +94,14 @@ ANY_COMMAND = st.one_of(
 @settings(max_examples=200)
 @given(st.lists(ANY_COMMAND, max_size=30))
 def test_a_cart_never_holds_less_than_nothing_and_loses_no_cent(commands: list[Any]) -> None:
-    decider = cart.decider
-    state, units, cents = decider.initial, 0, 0
+    state, units, cents = cart.initial, 0, 0
     for command in commands:
         try:
-            events = decider.decide(state, command)
+            events = cart.decide(state, command)
         except Rejected:
             continue
         for event in events:
-            state = decider.evolve(state, event)
+            state = cart.evolve(state, event)
             if isinstance(event, ProductAdded):
                 units, cents = (
                     units + event.quantity,

@@ -166,7 +166,7 @@ def test_a_line_that_cannot_be_sent_is_named(
     settings: Settings, redis_server: EmbeddedServer
 ) -> None:
     with redis.Redis.from_url(redis_server.url) as client:
-        client.set(partitions_key("cart"), 4)
+        client.set(partitions_key("shop"), 4)
     for line, complaint in UNSENDABLE.items():
         for wait in ([], ["--wait"]):
             assert complaint in one_line_of(foldlog(settings, "send", "-", *wait, stdin=line))
@@ -177,12 +177,12 @@ def test_what_was_sent_before_a_wrong_line_is_told(
 ) -> None:
     good = json.dumps({"type": "CheckOut", "cart_id": "7"}) + "\n"
     with redis.Redis.from_url(redis_server.url) as client:
-        client.set(partitions_key("cart"), 1)
+        client.set(partitions_key("shop"), 1)
         failed = foldlog(settings, "send", "-", stdin=good * 999 + "\n" + good * 5 + "{}\n" + good)
         said = one_line_of(failed)
         assert "-:1006: a command needs the field cart_id" in said
         assert "lines from 1002 on are not sent" in said
-        assert client.xlen(command_stream("cart", 0)) == 1000
+        assert client.xlen(command_stream("shop", 0)) == 1000
 
 
 def test_bytes_in_json_are_text_where_they_are_utf_8(settings: Settings, running: Up) -> None:

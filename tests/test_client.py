@@ -152,7 +152,7 @@ def test_what_is_wrong_with_redis_is_one_line_for_everyone_who_needs_it(
             with pytest.raises(RedisUnreachable) as refused:
                 connect(url)
             said.append(str(refused.value))
-        Log.create(settings.events, partitions=4, domain="cart")
+        Log.create(settings.events, partitions=4, domain="shop")
         said.append(str(status(settings).redis_error))
         with pytest.raises(RedisUnreachable) as refused:
             Producer(url, retry_s=0.2)
@@ -169,11 +169,11 @@ def test_what_is_wrong_with_redis_is_one_line_for_everyone_who_needs_it(
 def test_a_replica_is_refused_with_the_name_of_its_primary(tmp_path: Path) -> None:
     with server() as primary:
         with primary.client() as client:
-            client.set(partitions_key("cart"), 4)
+            client.set(partitions_key("shop"), 4)
         with server("--replicaof", "127.0.0.1", str(primary.port)) as replica:
             url = replica.url()
             with replica.client() as client:
-                wait_for(lambda: client.get(partitions_key("cart")) == b"4", "the replica")
+                wait_for(lambda: client.get(partitions_key("shop")) == b"4", "the replica")
             started = foldlog(Settings(data=tmp_path / "data", redis_url=url), "up")
             assert started.returncode == 1
             expected = f"is a read-only replica of 127.0.0.1:{primary.port}; name its primary"
@@ -195,7 +195,7 @@ def test_a_mistake_is_told_at_once_and_not_tried_again(kind: str) -> None:
 def test_a_frozen_redis_holds_up_nobody_for_long(tmp_path: Path) -> None:
     with server() as frozen:
         settings = Settings(data=tmp_path / "data", redis_url=frozen.url())
-        Log.create(settings.events, partitions=4, domain="cart")
+        Log.create(settings.events, partitions=4, domain="shop")
         frozen.process.send_signal(signal.SIGSTOP)
         checked = foldlog(settings, "status", "--check", "--timeout-s", "0.5")
         assert checked.returncode == 1
@@ -264,7 +264,7 @@ def assert_hidden(text: str) -> None:
 def test_no_command_prints_the_password(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Log.create(tmp_path / "data" / "events", partitions=4, domain="cart")
+    Log.create(tmp_path / "data" / "events", partitions=4, domain="shop")
     monkeypatch.chdir(tmp_path)
     with server() as plain:
         with plain.client() as client:

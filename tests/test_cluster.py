@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ingest.cart import cart
 from ingest.client import connect
 from ingest.keys import partitions_key
 from ingest.producer import Producer
+from ingest.shop import shop
 from pipeline.health.status import status
 from pipeline.log.log import Log
 from pipeline.settings import Settings
@@ -55,9 +55,9 @@ def group(settings: Settings) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def test_two_processes_share_the_work_and_go_on_after_a_kill(settings: Settings) -> None:
-    log = Log.create(settings.events, partitions=4, domain=cart.name)
+    log = Log.create(settings.events, partitions=4, domain=shop.name)
     with connect(settings.reachable_redis) as client:
-        client.set(partitions_key(cart.name), 4)
+        client.set(partitions_key(shop.name), 4)
     sent = shopping(1_000)
     distinct = len({command["command_id"] for command in sent})
     with Producer(settings.reachable_redis) as producer:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from ingest.cart import cart
 from ingest.code_digest import _followed, code_digest
 from ingest.loading import load_domain
+from ingest.shop import shop
 from pipeline.settings import Settings
 from tests.command_line import one_line_of
 from tests.domains.bank import bank
@@ -26,17 +26,12 @@ RACES = '''
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
-from ingest import Command, Decider, Domain, Identifier, Rejected
+from ingest import Aggregate, Command, Domain, Identifier, Rejected
 
 from . import rules
+from .events import Ran
 from .limits import ENOUGH
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,40 +40,50 @@ class Row:
 
 
 class Run(Command):
-    type: Literal["Run"] = "Run"
     runner: Identifier
     seconds: int
 
 
-def decide(total, command):
+def decide(total, command: Run):
     if total >= ENOUGH:
         raise Rejected("that is enough")
     return [Ran(command.seconds)]
 
 
-def row(total):
+def row(total) -> Row:
     return Row(total / 60)
 
 
-races = Domain(
-    name="races", id_field="runner", commands=(Run,), events={"Ran": Ran},
-    decider=Decider(initial=0, decide=decide, evolve=partial(rules.evolve, least=0)),
-    folded="runners", row=row, row_type=Row, read_models=Path(__file__).parent / "sql",
+runner = Aggregate(
+    name="runner", key="runner", initial=0, decide=decide, evolve=partial(rules.evolve, least=0),
+    table="runners", row=row,
 )
+races = Domain("races", (runner,), read_models=Path(__file__).parent / "sql")
 '''
 RULES = """
 from races_common.units import A_SECOND
 import handicaps
 
+from .events import Ran
 
-def evolve(total, event, least):
+
+def evolve(total, event: Ran, least):
     from races.rounding import rounded
 
     return max(least, rounded(total + event.seconds * A_SECOND * handicaps.ALL))
 """
+EVENTS = """
+from ingest import event
+
+
+@event
+class Ran:
+    seconds: int
+"""
 FILES = {
     "races/__init__.py": "",
     "races/domain.py": RACES,
+    "races/events.py": EVENTS,
     "races/rules.py": RULES,
     "races/limits.py": "ENOUGH = 600\n",
     "races/rounding.py": "def rounded(seconds):\n    return int(seconds)\n",
@@ -163,15 +168,15 @@ def test_what_every_domain_imports_is_no_rule_and_its_own_modules_are(site: Path
     followed = {name for name, _ in _followed({"races.domain"})}
     assert {"races.rules", "races.limits", "races.rounding", "races_common.units"} <= followed
     assert not {name for name in followed if name.startswith("ingest")}
-    assert {name for name, _ in _followed({"ingest.cart"})} == {
-        "immutables", "ingest.cart", "pydantic",
+    assert {name for name, _ in _followed({"ingest.shop.cart"})} == {
+        "immutables", "ingest.shop.cart", "pydantic",
     }  # fmt: skip
-    assert "ingest.cart" in {name for name, _ in _followed({"tests.domains.zones"})}
+    assert "ingest.shop.cart" in {name for name, _ in _followed({"tests.domains.zones"})}
 
 
 def test_each_domain_has_a_digest_of_its_own_and_upcasts_are_in_it() -> None:
-    assert len({code_digest(d) for d in (cart, bank, now, then)}) == 4
-    assert code_digest(cart) == code_digest(cart)
+    assert len({code_digest(d) for d in (shop, bank, now, then)}) == 4
+    assert code_digest(shop) == code_digest(shop)
     upcast, *others = now.upcasts
     columns = {name: f"{sql} + 1" for name, sql in upcast.columns.items()}
     changed = replace(now, upcasts=(replace(upcast, columns=columns), *others))

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest import crash
-from ingest.cart import cart
 from ingest.errors import DataInUse, LogDamaged, Superseded
+from ingest.shop import shop
 from pipeline.health.status import status
 from pipeline.lock import alone
 from pipeline.log.compaction import FAN_IN, ROWS_MAX, choose
@@ -295,7 +295,7 @@ def test_a_pipeline_compacts_as_it_runs_and_readers_see_every_row_once(
             producer.send_many(commands[at : at + 200])
             time.sleep(0.2)
         pipeline.settle()
-    log = Log.open(settings.events, domain="cart")
+    log = Log.open(settings.events, domain="shop")
     wait_for(lambda: sum(len(log.all_files(p)) for p in range(4)) < 200, "few files")
     finished.set()
     reader.join()
@@ -353,10 +353,10 @@ def test_a_column_that_older_files_lack_is_null(tmp_path: Path) -> None:
     rows = pipeline.rows()
     pipeline.writer.close()
     folder = tmp_path / "old" / "events"
-    log = Log.create(folder, partitions=1, domain="cart")
+    log = Log.create(folder, partitions=1, domain="shop")
     for at in range(0, len(rows), 2):
         part = rows.slice(at, 2)
         log.append(0, at, part.drop_columns(["value_cents"]) if at < len(rows) / 2 else part)
     compact(at_once(tmp_path / "old"), log)
     (first, *_) = [f for f in log.files(0) if f.last is not None]
-    assert set(log.read_file(first).schema.names) == set(cart.schema.names)
+    assert set(log.read_file(first).schema.names) == set(shop.schema.names)

@@ -14,7 +14,7 @@ import pytest
 from ingest.errors import NotAvailable, OutcomeTimeout
 from ingest.outcome import Outcome
 from projections import AsyncReadModels, ReadModels, ask, connect
-from projections.cart.queries import GetCart
+from projections.shop.queries import GetCart
 from tests.many import CARTS, MANY, add, publishing
 from tests.running import InProcess
 

@@ -12,13 +12,13 @@ import pytest
 import redis
 from jsonschema import Draft7Validator
 
-from ingest.cart import cart
 from ingest.command import partition_of
 from ingest.contract import asyncapi, commands_schema, events_schema, outcomes_schema
 from ingest.domain import Domain
 from ingest.entries import Batch
 from ingest.envelope import UNREADABLE as UNREADABLE_TYPE
 from ingest.keys import command_stream
+from ingest.shop import shop
 from pipeline.decide.batch import BatchDecider
 from pipeline.decide.partition import Partition
 from pipeline.settings import Settings
@@ -55,7 +55,7 @@ def test_the_document_is_what_the_official_schema_wants(domain: Domain) -> None:
 
 
 def test_the_official_schema_would_tell() -> None:
-    document = asyncapi(cart)
+    document = asyncapi(shop)
     document["channels"]["commands"]["adress"] = document["channels"]["commands"].pop("address")
     assert not Draft7Validator(OFFICIAL).is_valid(document)
 
@@ -67,15 +67,15 @@ def test_each_part_is_a_json_schema(domain: Domain) -> None:
 
 
 def test_limits_and_units_are_in_it() -> None:
-    add = asyncapi(cart)["components"]["schemas"]["AddProduct"]["properties"]
+    add = asyncapi(shop)["components"]["schemas"]["AddProduct"]["properties"]
     assert add["unit_price_cents"]["description"] == "In cents."
     assert add["quantity"]["maximum"] == 1_000_000
     assert "Redis Stream" in add["reply_to"]["description"]
 
 
 def test_of_thousands_of_mutations_the_schema_allows_those_that_are_read() -> None:
-    commands = validator(commands_schema(cart))
-    fold = BatchDecider(cart, partitions=1, payload_bytes_max=65_536)
+    commands = validator(commands_schema(shop))
+    fold = BatchDecider(shop, partitions=1, payload_bytes_max=65_536)
     rnd = random.Random(1)
     agreed = {True: 0, False: 0}
     for number in range(20_000):
@@ -111,13 +111,13 @@ def test_what_a_running_pipeline_reads_is_what_the_schema_allows(
     for payload in cases:
         cart_id = payload.get("cart_id") if isinstance(payload, dict) else None
         partition = partition_of(str(cart_id), partitions)
-        client.xadd(command_stream("cart", partition), {"command": json.dumps(payload)})
+        client.xadd(command_stream("shop", partition), {"command": json.dumps(payload)})
     answered = {**ANSWERED, "command_id": "answered"}
-    stream = command_stream("cart", partition_of("7", partitions))
+    stream = command_stream("shop", partition_of("7", partitions))
     client.xadd(stream, {"command": json.dumps(answered)})
     pipeline.settle()
 
-    commands = validator(commands_schema(cart))
+    commands = validator(commands_schema(shop))
     allowed = [payload for payload in cases if commands.is_valid(payload)]
     assert allowed == readable
     assert commands.is_valid(answered)
@@ -129,7 +129,7 @@ def test_what_a_running_pipeline_reads_is_what_the_schema_allows(
     assert read == {payload["command_id"] for payload in readable} | {"answered"}
 
     rows = json.loads(foldlog(settings, "query", "FROM events", "--format", "json").stdout)
-    events = validator(events_schema(cart))
+    events = validator(events_schema(shop))
     accepted = {row["command_id"] for row in found if row["outcome"] == "accepted"}
     assert {row["command_id"] for row in rows} == accepted
     for row in rows:
@@ -137,9 +137,9 @@ def test_what_a_running_pipeline_reads_is_what_the_schema_allows(
         assert not events.is_valid({**row, "event_type": "CheckedOut"})
         assert not events.is_valid({**row, "position": None})
 
-    ((_, entry),) = client.xrange("cart:replies:me")
+    ((_, entry),) = client.xrange("shop:replies:me")
     client.close()
     outcome = json.loads(entry[b"outcome"])
-    outcomes = validator(outcomes_schema(cart))
+    outcomes = validator(outcomes_schema(shop))
     outcomes.validate(outcome)
     assert not outcomes.is_valid({**outcome, "outcome": "lost"})

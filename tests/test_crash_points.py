@@ -163,9 +163,9 @@ def test_each_point_is_in_one_life() -> None:
 @pytest.fixture
 def announced(settings: Settings, redis_server: EmbeddedServer) -> Settings:
     """A new log, and a Redis that knows its partitions."""
-    Log.create(settings.events, partitions=4, domain="cart")
+    Log.create(settings.events, partitions=4, domain="shop")
     with connect(redis_server.url) as client:
-        client.set(partitions_key("cart"), 4)
+        client.set(partitions_key("shop"), 4)
     return settings.model_copy(update={"batch_max": 50, "publish_interval_ms": 50})
 
 
@@ -200,7 +200,7 @@ def forget(settings: Settings, up: Callable[..., Up], commands: list[dict[str, A
         before.stop()
         with connect(settings.reachable_redis) as client:
             client.flushall()
-            client.set(partitions_key("cart"), 4)
+            client.set(partitions_key("shop"), 4)
             for number, command in enumerate(commands[half:], 1):  # as with a clock set back
                 stream, payload = producer._wire.encode(command)[1]
                 client.xadd(stream, {"command": payload}, id=f"5-{number}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from ingest.cart import cart
+from ingest.shop import shop
 from pipeline.settings import Settings
 from tests import redis_cli
 from tests.pages import PAGES, Reader, blocks
@@ -61,7 +61,7 @@ def test_each_select_in_the_pages_is_a_read_model_with_the_rows_that_duckdb_give
     for number, sql in enumerate(SQL):
         (folder / f"page_{number}.sql").write_text(sql)
     add = {"type": "AddProduct", "cart_id": "7", "quantity": 2, "unit_price_cents": 89}
-    pipeline = InProcess(tmp_path / "data", replace(cart, read_models=folder), partitions=1)
+    pipeline = InProcess(tmp_path / "data", replace(shop, read_models=folder), partitions=1)
     for number in range(4):
         pipeline.run(0, add | {"command_id": str(number), "product_id": f"p{number % 3}"})
     with duckdb.connect(str(pipeline.publish()), read_only=True) as db:

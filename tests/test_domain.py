@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import make_dataclass, replace
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import pytest
 
+from ingest import Aggregate, Command, Identifier, event
 from ingest.domain import Domain, Upcast
 from ingest.errors import DomainInvalid
 from projections.upcast import check_upcasts
+from tests.declaring import giving, redeclared, taking
 from tests.domains import shop
 
 
@@ -30,25 +32,22 @@ from tests.domains import shop
 def test_a_row_field_that_cannot_be_a_column_is_named(fields: dict[str, Any], told: str) -> None:
     row = make_dataclass("Row", [*fields.items()])
     with pytest.raises(DomainInvalid, match=told):
-        replace(shop.then, row_type=row)
+        replace(shop.till_then, row=giving(lambda till: till, row))
+    with pytest.raises(DomainInvalid, match=told):
+        replace(shop.till_then, initial=row(*fields))
 
 
-def test_a_row_that_is_no_dataclass_is_refused() -> None:
-    with pytest.raises(DomainInvalid, match="read model tills: dict must be a dataclass"):
-        replace(shop.then, row_type=dict)
+def with_events(*events: type) -> Domain:
+    return redeclared(shop.then, evolve=taking(lambda till, event: till, *events))
 
 
 def test_event_fields_that_sql_cannot_tell_apart_are_refused() -> None:
-    events = {
-        "Sold": make_dataclass("Sold", [("name", str)]),
-        "Lost": make_dataclass("Lost", [("Name", str)]),
-        "Kept": make_dataclass("Kept", [("reason", str)]),
-    }
+    sold = make_dataclass("Sold", [("name", str)])
     with pytest.raises(DomainInvalid, match=r"Lost\.Name is name elsewhere"):
-        replace(shop.then, events=events)
-    for name in ("Reason", "POSITION"):
+        with_events(sold, make_dataclass("Lost", [("Name", str)]))
+    for name in ("Reason", "POSITION", "aggregate"):
         with pytest.raises(DomainInvalid, match=f"Kept.{name}: the log has a column of that name"):
-            replace(shop.then, events={"Kept": make_dataclass("Kept", [(name, str)])})
+            with_events(sold, make_dataclass("Kept", [(name, str)]))
 
 
 def with_upcast(
@@ -79,3 +78,170 @@ def test_an_upcast_names_its_event_its_version_and_what_is_wrong() -> None:
     for sql in ("prise * 100", "price *", "sum(price)", "price; DROP TABLE rows"):
         with pytest.raises(DomainInvalid, match="the Upcast of Sold from version 1 says cents ="):
             check_upcasts(with_upcast({"cents": sql}, {"price": float}))
+
+
+# --- two aggregates, and a mistake in them
+
+
+class Level(NamedTuple):
+    litres: int = 0
+
+
+class Fill(Command):
+    tank: Identifier
+
+
+class Drain(Command):
+    tank: Identifier
+
+
+class Paint(Command):
+    """It has no field `tank`."""
+
+    colour: str
+
+
+class FillAgain(Command):
+    type: Literal["Fill"] = "Fill"
+    tank: Identifier
+
+
+class Vague(Command):
+    type: str = "Vague"
+    tank: Identifier
+
+
+@event
+class Filled: ...
+
+
+@event
+class Drained: ...
+
+
+@event(name="Filled")
+class FilledAgain: ...
+
+
+@event(name="CommandRejected")
+class Refused: ...
+
+
+class Leaked:
+    """No dataclass."""
+
+
+def fill(level: Level, command: Fill) -> list[Filled]:
+    return [Filled()]
+
+
+def filled(level: Level, event: Filled) -> Level:
+    return level
+
+
+def drain(level: Level, command: Drain) -> list[Drained]:
+    return [Drained()]
+
+
+def drained(level: Level, event: Drained) -> Level:
+    return level
+
+
+def alone(level: Level) -> list[Filled]:
+    return []
+
+
+def shown_either_way(level: Level) -> Level | Filled:
+    return level
+
+
+def deciding(*commands: Any) -> Any:
+    return taking(lambda level, command: [], *commands)
+
+
+def evolving(*events: Any) -> Any:
+    return taking(lambda level, event: level, *events)
+
+
+TANK: dict[str, Any] = {
+    "name": "tank", "key": "tank", "initial": Level(), "decide": fill, "evolve": filled,
+    "table": "tanks",
+}  # fmt: skip
+DRAIN = {**TANK, "name": "drain", "decide": drain, "evolve": drained, "table": "drains"}
+
+
+@pytest.mark.parametrize(
+    ("mistake", "told"),
+    [
+        ({"decide": lambda level, command: []}, "tank: <lambda>(command) needs an annotation: a"),
+        (
+            {"decide": deciding("Missing")},
+            "aggregate tank: <lambda>: name 'Missing' is not defined",
+        ),
+        ({"decide": deciding("shop.Missing")}, "<lambda>: module 'tests.domains.shop' has no attr"),
+        ({"decide": deciding("Fill or")}, "aggregate tank: <lambda>: Forward reference must be an"),
+        ({"decide": deciding("'Fill' | Drain")}, "aggregate tank: <lambda>: unsupported operand"),
+        ({"decide": deciding("list[Fill]")}, "aggregate tank: list[tests.test_domain.Fill] is no"),
+        ({"decide": alone}, "aggregate tank: alone has 1 parameters, and needs 2"),
+        ({"decide": deciding(Fill, int)}, "tank: int is no Command"),
+        ({"decide": deciding(Fill, Paint)}, "Paint has no field tank"),
+        ({"decide": deciding(Vague)}, 'like type: Literal["Vague"], or'),
+        (
+            {"evolve": lambda level, event: level},
+            "<lambda>(event) needs an annotation: a class, or",
+        ),
+        (
+            {"evolve": evolving(Filled, Leaked)},
+            "event Leaked is no datac",
+        ),
+        ({"evolve": evolving(Filled, FilledAgain)}, "named Filled"),
+        ({"evolve": evolving(Refused)}, "the log itself uses that name"),
+        ({"row": shown_either_way}, "aggregate tank: its rows are of one class, not of several"),
+        ({"row": lambda level: level}, "tank: what <lambda> returns needs an annotation: a class"),
+        ({"row": giving(lambda level: level, dict)}, "read model tanks: dict must be a dataclass"),
+        ({"initial": None}, "read model tanks: NoneType must be a dataclass or a named tuple"),
+        ({"key": "id"}, "Fill has no field id"),
+    ],
+)
+def test_a_mistake_in_an_aggregate_is_one_line_that_names_it(
+    mistake: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(DomainInvalid) as refused:
+        Aggregate(**{**TANK, **mistake})
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [
+        ({"name": "tank"}, "two aggregates have the name tank; each has its own"),
+        ({"name": "Tank"}, "two aggregates have the name tank; each has its own"),
+        ({"table": "tanks"}, "two aggregates have the table tanks; each has its own"),
+        ({"table": "Tanks"}, "two aggregates have the table tanks; each has its own"),
+        ({"decide": fill}, "two aggregates decide Fill; each has its own"),
+        ({"decide": deciding(FillAgain)}, "two commands are named Fill;"),
+        ({"evolve": filled}, "two aggregates have the event Filled; each has its own"),
+        ({"evolve": evolving(FilledAgain)}, "have the event Filled;"),
+    ],
+)
+def test_what_two_aggregates_have_in_common_is_one_line_that_names_it(
+    second: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(DomainInvalid) as refused:
+        Domain("tanks", (Aggregate(**TANK), Aggregate(**{**DRAIN, **second})))
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_two_aggregates_that_have_nothing_in_common_are_a_domain_and_none_or_no_tuple_are_not() -> (
+    None
+):
+    tank, drain = Aggregate(**TANK), Aggregate(**DRAIN)
+    domain = Domain("tanks", (tank, drain))
+    assert domain.commands == (Fill, Drain)
+    assert domain.events == {"Filled": Filled, "Drained": Drained}
+    with pytest.raises(DomainInvalid, match="domain tanks has no aggregates"):
+        Domain("tanks", ())
+    with pytest.raises(DomainInvalid, match=r"domain tanks needs a tuple of aggregates"):
+        Domain("tanks", tank)

@@ -145,9 +145,9 @@ def test_no_process_listens_on_any_port(tmp_path: Path, up: Callable[..., Up]) -
 def test_a_share_is_worked_on_alone_and_a_wrong_one_is_one_line(
     settings: Settings, redis_server: EmbeddedServer
 ) -> None:
-    log = Log.create(settings.events, partitions=4, domain="cart")
+    log = Log.create(settings.events, partitions=4, domain="shop")
     with redis.Redis.from_url(redis_server.url) as client:
-        client.set(partitions_key("cart"), 4)
+        client.set(partitions_key("shop"), 4)
     with Producer(redis_server.url) as producer:
         producer.send_many(shopping(500))
     words = ["pipeline.cli", "work", "--share", "1/2"]
@@ -188,7 +188,7 @@ def test_committed_commands_leave_the_streams_and_the_rest_stays(
     producer.send_many(shopping(500))
     pipeline.settle()
     with redis.Redis.from_url(redis_server.url) as client:
-        left = [client.xlen(command_stream("cart", p)) for p in range(4)]
+        left = [client.xlen(command_stream("shop", p)) for p in range(4)]
     assert left == [0, 0, 0, 0]
     producer.close()
 
@@ -299,7 +299,7 @@ def test_the_log_is_the_only_truth_all_else_may_be_deleted(
         path.unlink()
     for folder in ("snapshots", "states", "programs"):
         shutil.rmtree(settings.data / folder)
-    assert Log.open(settings.events, domain="cart").partitions == 4
+    assert Log.open(settings.events, domain="shop").partitions == 4
     pipeline.start()
     pipeline.settle()
     check(settings, commands)

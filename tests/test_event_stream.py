@@ -13,12 +13,12 @@ import pytest
 import redis
 
 from ingest import crash
-from ingest.cart import cart
 from ingest.client import connect
 from ingest.contract import asyncapi
 from ingest.keys import events_stream, partitions_key
 from ingest.producer import Producer
 from ingest.server import EmbeddedServer
+from ingest.shop import shop
 from ingest.stop import Stop
 from pipeline.deployment import Deployment
 from pipeline.health.status import status
@@ -29,7 +29,7 @@ from tests.contracts import validator
 from tests.processes import Program
 from tests.running import DEADLINE_S, InProcess, Up, foldlog, wait_for
 from tests.shopping import shopping
-from tests.test_subscribe import PARTITIONS, commit, logged, shop
+from tests.test_subscribe import PARTITIONS, a_shops_log, commit, logged
 
 MAX = 100_000
 
@@ -52,7 +52,7 @@ def ids(client: redis.Redis, partitions: int = PARTITIONS) -> list[tuple[int, st
     """Partition and id of each entry, stream by stream in its order."""
     found: list[tuple[int, str]] = []
     for partition in range(partitions):
-        entries: Any = client.xrange(events_stream("cart", partition))
+        entries: Any = client.xrange(events_stream("shop", partition))
         found += [(partition, stream_id.decode()) for stream_id, _ in entries]
     return found
 
@@ -76,11 +76,11 @@ def test_a_running_pipeline_publishes_each_event_as_the_contract_says(
     rows.sort(key=lambda row: (row["partition"], row["position"]))
     wait_for(lambda: len(ids(client, 4)) >= len(rows), "the events in Redis")
     assert ids(client, 4) == wanted(rows)
-    document = asyncapi(cart)
+    document = asyncapi(shop)
     schema = validator({**document["components"]["schemas"]["CloudEvent"],
                         "components": document["components"]})  # fmt: skip
     for row in rows:
-        stream = events_stream("cart", row["partition"])
+        stream = events_stream("shop", row["partition"])
         stream_id = f"{row['position'] + 1}-0"
         ((_, fields),) = client.xrange(stream, stream_id, stream_id)
         event = json.loads(fields[b"event"])
@@ -113,8 +113,8 @@ def test_a_kill_around_a_step_of_redis_loses_nothing_and_doubles_nothing(
     point: str,
 ) -> None:
     settings = settings.model_copy(update={"events_stream_max": MAX, "batch_max": 20})
-    log = Log.create(settings.events, partitions=PARTITIONS, domain="cart")
-    client.set(partitions_key("cart"), PARTITIONS)
+    log = Log.create(settings.events, partitions=PARTITIONS, domain="shop")
+    client.set(partitions_key("shop"), PARTITIONS)
     commands = shopping(600)
     for life in range(3):
         with Producer(settings.reachable_redis) as producer:
@@ -133,7 +133,7 @@ def test_a_kill_around_a_step_of_redis_loses_nothing_and_doubles_nothing(
 def test_a_stream_holds_the_newest_events_up_to_its_bound(
     tmp_path: Path, settings: Settings, client: redis.Redis
 ) -> None:
-    pipeline = shop(tmp_path)
+    pipeline = a_shops_log(tmp_path)
     publish = publisher(pipeline, settings, events_max=10)
     publish()
     commit(pipeline, shopping(400)[300:], 300)
@@ -146,7 +146,7 @@ def test_a_stream_holds_the_newest_events_up_to_its_bound(
 def test_an_empty_stream_begins_with_the_newest_positions_that_it_could_hold(
     tmp_path: Path, settings: Settings, client: redis.Redis
 ) -> None:
-    pipeline = shop(tmp_path)
+    pipeline = a_shops_log(tmp_path)
     publisher(pipeline, settings, events_max=50)()
     ends = {p: pipeline.log.next_position(p) for p in range(PARTITIONS)}
     newest = [r for r in logged(pipeline) if r["position"] >= ends[r["partition"]] - 50]
@@ -164,7 +164,7 @@ def test_a_consumer_gets_each_event_once_also_where_redis_loses_some_or_all(
         commit(pipeline, commands[at : at + 20], at)
         publish()
         for partition in range(PARTITIONS):
-            stream = events_stream("cart", partition)
+            stream = events_stream("shop", partition)
             for _, entries in client.xread({stream: seen[partition]}) or []:  # type: ignore[union-attr]
                 for stream_id, _ in entries:
                     seen[partition] = stream_id.decode()
@@ -173,7 +173,7 @@ def test_a_consumer_gets_each_event_once_also_where_redis_loses_some_or_all(
             client.flushall()
         elif at % 60 == 20:  # an older copy, which lacks the last ones
             for partition in range(PARTITIONS):
-                stream = events_stream("cart", partition)
+                stream = events_stream("shop", partition)
                 kept: Any = client.xrange(stream, count=5)
                 client.delete(stream)
                 for stream_id, fields in kept:
@@ -186,7 +186,7 @@ def test_two_publishers_of_a_partition_double_nothing(
     tmp_path: Path, settings: Settings, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.work.publish.ADDED_TOGETHER", 3)
-    pipeline = shop(tmp_path, 600)
+    pipeline = a_shops_log(tmp_path, 600)
     publishers = [publisher(pipeline, settings) for _ in range(3)]
     threads = [threading.Thread(target=publish) for publish in publishers]
     for thread in threads:
@@ -204,30 +204,30 @@ def test_what_is_wrong_with_one_stream_is_said_once_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pipeline.work.publish.PAUSES.compute", lambda _: 0.0)
-    pipeline = shop(tmp_path)
+    pipeline = a_shops_log(tmp_path)
     rows = logged(pipeline)
     publish = publisher(pipeline, settings)
-    client.set(events_stream("cart", 0), "no stream")
+    client.set(events_stream("shop", 0), "no stream")
     with caplog.at_level(logging.INFO, "foldlog"):
         for _ in range(3):
             publish()
         assert ids_of_one(client) == wanted([r for r in rows if r["partition"] == 1])
-        client.delete(events_stream("cart", 0))
-        client.xadd(events_stream("cart", 0), {"event": "of another log"}, "5000-0")
+        client.delete(events_stream("shop", 0))
+        client.xadd(events_stream("shop", 0), {"event": "of another log"}, "5000-0")
         for _ in range(3):
             publish()
-        client.delete(events_stream("cart", 0))
+        client.delete(events_stream("shop", 0))
         publish()
     said = [record.getMessage() for record in caplog.records]
     assert ["WRONGTYPE" in line for line in said] == [True, False, False]
-    assert "{cart-0}:events goes on at position 5000, and the log" in said[1]
-    assert "redis-cli DEL '{cart-0}:events'" in said[1]
+    assert "{shop-0}:events goes on at position 5000, and the log" in said[1]
+    assert "redis-cli DEL '{shop-0}:events'" in said[1]
     assert said[2] == "events are published again"
     assert ids(client) == wanted(rows)
 
 
 def ids_of_one(client: redis.Redis) -> list[tuple[int, str]]:
-    entries: Any = client.xrange(events_stream("cart", 1))
+    entries: Any = client.xrange(events_stream("shop", 1))
     return [(1, stream_id.decode()) for stream_id, _ in entries]
 
 
@@ -238,7 +238,7 @@ def test_a_redis_that_is_away_is_said_once_and_loses_no_event(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pipeline.work.publish.PAUSES.compute", lambda _: 0.0)
-    pipeline = shop(tmp_path / "log", 100)
+    pipeline = a_shops_log(tmp_path / "log", 100)
     server = EmbeddedServer(tmp_path / "server")
     server.keep_running()
     publish = publisher(pipeline, settings.model_copy(update={"redis_url": server.url}))

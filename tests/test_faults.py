@@ -37,8 +37,8 @@ Started = Callable[..., Program]
 def log(settings: Settings, redis_server: EmbeddedServer) -> Log:
     """A new log, announced on the test's Redis."""
     with connect(redis_server.url) as client:
-        client.set(partitions_key("cart"), 4)
-    return Log.create(settings.events, partitions=4, domain="cart")
+        client.set(partitions_key("shop"), 4)
+    return Log.create(settings.events, partitions=4, domain="shop")
 
 
 def test_a_disk_that_is_full_at_a_commit_stops_it_in_one_line_and_with_room_it_goes_on(
@@ -53,7 +53,7 @@ def test_a_disk_that_is_full_at_a_commit_stops_it_in_one_line_and_with_room_it_g
         for _ in range(
             400
         ):  # kept in the log, since they are no commands; and not to be compressed
-            client.xadd(command_stream("cart", 2), {"command": noise.randbytes(4096)})
+            client.xadd(command_stream("shop", 2), {"command": noise.randbytes(4096)})
     stopped = started("work", settings, file_bytes_max=900_000)
     _, errors = stopped.communicate(timeout=DEADLINE_S)
     assert stopped.returncode == TOLD, errors
@@ -168,7 +168,7 @@ def take_over(settings: Settings, log: Log, url: str) -> None:
     with redis.Redis.from_url(url, protocol=2) as client:
         for number in range(4):
             partition, last_id = restore(domain, log, number, A_DAY)
-            found = client.xrange(command_stream("cart", number), f"({last_id}")
+            found = client.xrange(command_stream("shop", number), f"({last_id}")
             entries = [(i, f[b"command"], []) for i, f in found]
             decided = fold.decide(partition, Batch(number, entries))
             log.append(number, decided.first, decided.rows, "the test")
@@ -186,12 +186,12 @@ def test_a_redis_that_forgot_everything_goes_on_after_the_log_and_is_mentioned(
     shutil.rmtree(settings.data.parent / "own" / "redis" / "appendonlydir")
     redis_server.keep_running()
     with redis.Redis.from_url(redis_server.url) as client:
-        wait_for(lambda: client.get(partitions_key("cart")) == b"4", "the pipeline to come back")
+        wait_for(lambda: client.get(partitions_key("shop")) == b"4", "the pipeline to come back")
         for p in status(settings).partitions:
             wait_for(
-                lambda p=p: bool(client.exists(command_stream("cart", p.partition))), "its streams"
+                lambda p=p: bool(client.exists(command_stream("shop", p.partition))), "its streams"
             )
-            info = client.xinfo_stream(command_stream("cart", p.partition))
+            info = client.xinfo_stream(command_stream("shop", p.partition))
             assert as_numbers(info["last-generated-id"].decode()) >= as_numbers(p.last_stream_id)
     with Producer(redis_server.url) as producer:
         producer.send_many(commands[1_000:])
@@ -211,7 +211,7 @@ def test_entries_that_a_forgetful_redis_numbered_too_low_are_handled(
         pipeline.stop()
         with redis.Redis.from_url(redis_server.url) as client:
             client.flushall()
-            client.set(partitions_key("cart"), 4)
+            client.set(partitions_key("shop"), 4)
             for number, command in enumerate(commands[300:], 1):  # as with a clock set back
                 stream, payload = producer._wire.encode(command)[1]
                 client.xadd(stream, {"command": payload}, id=f"5-{number}")
@@ -228,7 +228,7 @@ def filled(settings: Settings, up: Callable[..., Up]) -> Log:
         producer.send_many(shopping(800))
     pipeline.settle()
     assert pipeline.stop() == 0
-    return Log.open(settings.events, domain="cart")
+    return Log.open(settings.events, domain="shop")
 
 
 def test_verify_says_in_one_line_that_all_is_well_and_finds_a_row_that_the_log_does_not_say(

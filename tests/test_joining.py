@@ -15,7 +15,6 @@ import redis
 
 from ingest import line as line_module
 from ingest import reader, repair
-from ingest.cart import cart
 from ingest.entries import Batch, Compare, Entry, Standing
 from ingest.errors import RedisUnreachable
 from ingest.joining import join, waiting
@@ -25,6 +24,7 @@ from ingest.producer import Producer
 from ingest.reader import StreamReader
 from ingest.scripts import Changed
 from ingest.server import EmbeddedServer
+from ingest.shop import shop
 from pipeline.decide.batch import BatchDecider
 from pipeline.decide.partition import Partition
 from pipeline.log.log import Log
@@ -33,7 +33,7 @@ from pipeline.settings import Settings
 from tests.running import Up, start, wait_for
 from tests.shopping import check, shopping
 
-STREAM, BEHIND = "{cart-0}:commands", "{cart-0}:behind"
+STREAM, BEHIND = "{shop-0}:commands", "{shop-0}:behind"
 
 
 def add(number: int, **more: Any) -> dict[str, str]:
@@ -57,12 +57,12 @@ def line(redis_server: EmbeddedServer) -> Iterator[Line]:
 
 @pytest.fixture
 def log(settings: Settings) -> Log:
-    return Log.create(settings.events, partitions=1, domain="cart")
+    return Log.create(settings.events, partitions=1, domain="shop")
 
 
 def commit(log: Log, *entries: Entry) -> Partition:
     """Those entries, decided and in the log; what its writer then remembers."""
-    partition, fold = Partition(0), BatchDecider(cart, partitions=1, payload_bytes_max=65_536)
+    partition, fold = Partition(0), BatchDecider(shop, partitions=1, payload_bytes_max=65_536)
     decided = fold.decide(partition, Batch(0, list(entries)))
     partition.apply(decided)
     log.append(0, 0, decided.rows)
@@ -75,7 +75,7 @@ def entry(stream_id: str, fields: dict[str, str]) -> Entry:
 
 
 def compared(log: Log, partition: Partition | None = None) -> Compare:
-    return comparison(log, 0, BatchDecider(cart, partitions=1, payload_bytes_max=65_536), partition)
+    return comparison(log, 0, BatchDecider(shop, partitions=1, payload_bytes_max=65_536), partition)
 
 
 def none_committed(entries: Sequence[Entry]) -> list[Standing]:
@@ -136,7 +136,7 @@ def test_a_duplicate_that_a_kill_left_is_answered_and_no_alarm(
 def test_what_a_compacted_log_of_many_files_has_is_found(
     client: redis.Redis, line: Line, settings: Settings, log: Log
 ) -> None:
-    fold, partition = BatchDecider(cart, partitions=1, payload_bytes_max=65_536), Partition(0)
+    fold, partition = BatchDecider(shop, partitions=1, payload_bytes_max=65_536), Partition(0)
     for number in range(30):
         decided = fold.decide(partition, Batch(0, [entry(f"50-{number}", add(number))]))
         partition.apply(decided)
@@ -216,7 +216,7 @@ class Reading:
 
     def __init__(self, url: str, last_id: str = "0-0", compare: Any = none_committed) -> None:
         self.reader = StreamReader(
-            url, "cart", 0, last_id, partitions=1, batch_max=100, linger_ms=0, compare=compare
+            url, "shop", 0, last_id, partitions=1, batch_max=100, linger_ms=0, compare=compare
         )
 
     def batch(self) -> list[Entry]:
@@ -250,10 +250,10 @@ def test_a_batch_leaves_the_stream_when_it_is_answered_and_its_sender_is_told(
     client.xadd(STREAM, add(1), id="50-1")
     assert [i for i, _, _ in reading.batch()] == [b"50-1"]
     assert client.xlen(STREAM) == 1
-    reading.reader.respond([("cart:replies:x", Outcome("accepted", "c1", 0, 0))])
+    reading.reader.respond([("shop:replies:x", Outcome("accepted", "c1", 0, 0))])
     reading.polls(lambda: client.xlen(STREAM) == 0, "the trim")
-    assert client.xlen("cart:replies:x") == 1
-    assert client.ttl("cart:replies:x") > 0
+    assert client.xlen("shop:replies:x") == 1
+    assert client.ttl("shop:replies:x") > 0
 
 
 def test_nothing_is_trimmed_from_a_stream_that_is_not_the_one_that_was_read(
@@ -332,7 +332,7 @@ def test_without_a_right_it_says_which_and_changes_nothing(
 def test_replies_that_a_full_redis_refuses_are_told_and_the_stream_is_trimmed(
     client: redis.Redis, reading: Reading, caplog: pytest.LogCaptureFixture
 ) -> None:
-    replies = [("cart:replies:x", Outcome("accepted", "c1", 0, 0))]
+    replies = [("shop:replies:x", Outcome("accepted", "c1", 0, 0))]
     for number in (1, 2):
         client.xadd(STREAM, add(number))
         assert len(reading.batch()) == 1
@@ -361,7 +361,7 @@ def test_a_frozen_redis_is_said_to_be_away_once_and_then_to_be_back(
     server = client.info("server")["process_id"]
     os.kill(server, signal.SIGSTOP)
     try:
-        reading.reader.respond([("cart:replies:x", Outcome("accepted", "c1", 0, 0))])
+        reading.reader.respond([("shop:replies:x", Outcome("accepted", "c1", 0, 0))])
         reading.polls(lambda: "Redis is away" in caplog.text, "it to notice")
         until = time.monotonic() + 1
         reading.polls(lambda: time.monotonic() > until, "some attempts")
@@ -377,11 +377,11 @@ def test_a_frozen_redis_is_said_to_be_away_once_and_then_to_be_back(
 def test_a_worker_lives_through_a_redis_that_is_a_replica_for_a_while(
     settings: Settings, client: redis.Redis, up: Callable[..., Up]
 ) -> None:
-    log = Log.create(settings.events, partitions=4, domain="cart")
+    log = Log.create(settings.events, partitions=4, domain="shop")
     commands = shopping(300)
     worker = start("work", settings)
     try:
-        wait_for(lambda: client.get("cart:partitions") == "4", "the worker")
+        wait_for(lambda: client.get("shop:partitions") == "4", "the worker")
         time.sleep(1.5)  # it waits for entries, and is thrown out of that
         client.replicaof("127.0.0.1", "1")
         time.sleep(0.5)

@@ -17,8 +17,8 @@ import pytest
 from pyarrow.dataset import dataset
 
 from ingest import crash
-from ingest.cart import cart
 from ingest.errors import LogDamaged, LogMismatch, Superseded
+from ingest.shop import shop
 from pipeline.decide.outcomes import A_DAY
 from pipeline.lock import alone
 from pipeline.log.log import COMPACTING, Log, Tail
@@ -31,7 +31,7 @@ import sys, time
 from pathlib import Path
 from ingest.errors import Superseded
 from pipeline.log.log import Log
-log = Log.open(Path(sys.argv[1]), domain="cart")
+log = Log.open(Path(sys.argv[1]), domain="shop")
 rows = log.read_file(log.files(0)[0])
 while time.time() < float(sys.argv[2]):
     pass
@@ -108,19 +108,19 @@ def test_of_two_processes_that_race_for_fifty_names_one_gets_each(tmp_path: Path
 def test_another_partition_count_or_domain_is_refused(tmp_path: Path) -> None:
     filled(tmp_path, [])
     with pytest.raises(LogMismatch, match="has 1 partitions, not 4; run with --partitions 1"):
-        Log.create(tmp_path / "events", partitions=4, domain="cart")
-    assert Log.create(tmp_path / "events", partitions=None, domain="cart").partitions == 1
-    with pytest.raises(LogMismatch, match="belongs to the domain 'cart', not 'bank'"):
+        Log.create(tmp_path / "events", partitions=4, domain="shop")
+    assert Log.create(tmp_path / "events", partitions=None, domain="shop").partitions == 1
+    with pytest.raises(LogMismatch, match="belongs to the domain 'shop', not 'bank'"):
         Log.open(tmp_path / "events", domain="bank")
     with pytest.raises(LogMismatch, match="there is no log"):
-        Log.open(tmp_path / "nowhere", domain="cart")
+        Log.open(tmp_path / "nowhere", domain="shop")
 
 
 def test_a_flipped_byte_is_found_and_its_file_named(tmp_path: Path) -> None:
     log = filled(tmp_path, [50])
     path = log.files(0)[0].path
     column = (
-        pq.ParquetFile(path).metadata.row_group(0).column(cart.schema.names.index("command_id"))
+        pq.ParquetFile(path).metadata.row_group(0).column(shop.schema.names.index("command_id"))
     )
     damaged = bytearray(path.read_bytes())
     damaged[column.data_page_offset + column.total_compressed_size - 3] ^= 1
@@ -143,8 +143,8 @@ def test_an_event_of_the_demo_takes_few_bytes_besides_its_command_id(tmp_path: P
 
 def test_a_log_has_an_identity_of_its_own_that_stays(tmp_path: Path) -> None:
     log = filled(tmp_path / "a", [1])
-    assert Log.open(log.folder, domain="cart").identity == log.identity
-    assert Log.create(log.folder, partitions=None, domain="cart").identity == log.identity
+    assert Log.open(log.folder, domain="shop").identity == log.identity
+    assert Log.create(log.folder, partitions=None, domain="shop").identity == log.identity
     assert filled(tmp_path / "b", [1]).identity != log.identity
 
 
@@ -205,12 +205,12 @@ def test_of_two_that_start_at_once_one_makes_the_log_and_both_work_on_it(
     others: list[Log] = []
 
     def start() -> Log:
-        return Log.create(folder, partitions=1, domain="cart")
+        return Log.create(folder, partitions=1, domain="shop")
 
     at(monkeypatch, point, lambda: others.append(start()))
     assert start().identity == others[0].identity
     assert [path.name for path in folder.glob("*.tmp")] == []
-    before = Schemas(cart, others[0])
+    before = Schemas(shop, others[0])
     at(monkeypatch, point, lambda: others.append(start()))  # clears what it declares
     before.note(pa.table({"event_type": ["ProductAdded"]}))
     assert "ProductAdded" in {found.event_type for found in remembered(others[1])}
@@ -245,7 +245,7 @@ def test_what_a_killed_writer_has_linked_is_on_the_disk_before_anything_rests_on
 ) -> None:
     log = filled(tmp_path, [1, 1])
     seen = fsynced(monkeypatch, "listdir")
-    restore(cart, log, 0, A_DAY)
+    restore(shop, log, 0, A_DAY)
     assert seen.index("partition=0") < seen.index("listdir partition=0")
     monkeypatch.undo()
     log.append_compacted(0, log.files(0))  # by a compaction that is killed after its link
@@ -257,7 +257,7 @@ def test_what_a_killed_writer_has_linked_is_on_the_disk_before_anything_rests_on
     monkeypatch.undo()
     fresh = tmp_path / "fresh" / "events"
     seen = fsynced(monkeypatch, "listdir")
-    Log.create(fresh, partitions=1, domain="cart")
+    Log.create(fresh, partitions=1, domain="shop")
     assert {"events", "fresh", tmp_path.name} <= {*seen}
 
 

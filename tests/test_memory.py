@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ingest.cart import cart
+
 from pipeline.extras.bench.load import log_of_carts
 from pipeline.log.log import Log
 from pipeline.replay.states import Refold

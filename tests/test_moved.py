@@ -125,7 +125,7 @@ def test_read_models_of_another_log_are_told_and_built_anew(tmp_path: Path) -> N
 
 def test_a_published_file_lists_the_files_that_it_needs(tmp_path: Path) -> None:
     shop(tmp_path, 7)
-    log = Log.open(tmp_path / "events", domain="cart")
+    log = Log.open(tmp_path / "events", domain="shop")
     with duckdb.connect(str(tmp_path / "read_models.duckdb"), read_only=True) as db:
         assert db.execute("FROM live.files").fetchall() == [
             (0, file.first, file.last, file.path.name) for file in log.files(0)

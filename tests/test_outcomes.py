@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.cart import cart
 from ingest.entries import Batch
 from ingest.envelope import REJECTED, UNREADABLE
 from ingest.errors import DomainFailed
+from ingest.shop import shop
 from pipeline.decide.batch import BatchDecider
 from pipeline.decide.partition import Decided, Partition
 from tests.chaos.fuzz import fuzz
+from tests.declaring import redeclared, taking
 from tests.domains.bank import bank
 from tests.more import examples
 from tests.oracle import partition_of
@@ -33,7 +33,7 @@ ADD: dict[str, Any] = {
 }
 
 
-def decide(*payloads: Any, domain: Any = cart, limit: int = 65_536) -> Decided:
+def decide(*payloads: Any, domain: Any = shop, limit: int = 65_536) -> Decided:
     """One batch on an empty log of one partition."""
     fold = BatchDecider(domain, partitions=1, payload_bytes_max=limit)
     entries = [p if isinstance(p, tuple) else entry(i, p) for i, p in enumerate(payloads)]
@@ -77,7 +77,7 @@ def test_recorded_at_is_the_time_in_the_stream_id_and_occurred_at_what_the_produ
         ({**ADD, "product_id": None}, "product_id: Input should be a valid string"),
         ({k: v for k, v in ADD.items() if k != "command_id"}, "command_id: Field required"),
         ({**ADD, "occurred_at": "2017-01-01T12:00:00"}, "occurred_at: Input should have timezone"),
-        ({**ADD, "reply_to": "session:42"}, "reply_to: begin it with cart:replies:"),
+        ({**ADD, "reply_to": "session:42"}, "reply_to: begin it with shop:replies:"),
         (json.dumps(ADD).replace('"milk"', '"\\ud800"').encode(), "Invalid JSON"),
         (json.dumps(ADD).replace("89", "NaN").encode(), "unit_price_cents: "),
         (b"[" * 50_000, "Invalid JSON"),
@@ -107,11 +107,11 @@ def test_an_entry_without_the_field_command_is_unreadable() -> None:
 
 
 def test_a_command_in_another_partitions_stream_is_unreadable() -> None:
-    fold = BatchDecider(cart, partitions=4, payload_bytes_max=1000)
+    fold = BatchDecider(shop, partitions=4, payload_bytes_max=1000)
     right = partition_of("7", 4)
     wrong = (right + 1) % 4
     row = only_row(fold.decide(Partition(wrong), Batch(wrong, [entry(0, ADD)])))
-    assert row["reason"] == f"7 belongs in {{cart-{right}}}:commands"
+    assert row["reason"] == f"7 belongs in {{shop-{right}}}:commands"
 
 
 def test_a_rejected_command_is_kept_whole_so_that_it_can_be_sent_again() -> None:
@@ -137,11 +137,11 @@ def test_an_expected_version_that_does_not_match_is_a_rejection(
 def test_a_command_id_that_has_an_outcome_changes_nothing_and_its_sender_is_told(
     first: dict[str, Any],
 ) -> None:
-    again = {**ADD, "reply_to": "cart:replies:me"}
+    again = {**ADD, "reply_to": "shop:replies:me"}
     decided = decide(first, again)
     assert len(decided.rows) == 1
     ((key, outcome),) = decided.replies
-    assert key == "cart:replies:me"
+    assert key == "shop:replies:me"
     assert outcome.duplicate
     assert outcome.position == 0
     assert (outcome.outcome == "accepted") is (first == ADD)
@@ -187,9 +187,9 @@ def test_a_stream_id_from_the_far_future_is_recorded_at_the_end_of_time() -> Non
 
 
 def test_a_mistake_in_the_domains_code_is_named_and_is_no_rejection() -> None:
-    broken = replace(cart.decider, decide=lambda state, command: [1 // 0])
+    broken = taking(lambda state, command: [1 // 0], *shop.commands)
     with pytest.raises(DomainFailed, match=r"command c1 .*ZeroDivisionError.*test_outcomes.py:\d+"):
-        decide(ADD, domain=replace(cart, decider=broken))
+        decide(ADD, domain=redeclared(shop, decide=broken))
 
 
 PAYLOADS = st.one_of(

@@ -67,8 +67,8 @@ def test_what_the_rules_are_about_comes_from_the_name(
 ) -> None:
     new(name, tmp_path)
     package = tmp_path / name / name
-    assert f'id_field="{aggregate}_id"' in (package / "domain.py").read_text()
-    assert f'folded="{plural}"' in (package / "domain.py").read_text()
+    assert f'key="{aggregate}_id"' in (package / "domain.py").read_text()
+    assert f'table="{plural}"' in (package / "domain.py").read_text()
     for path in (tmp_path / name).rglob("*.py"):
         ast.parse(path.read_text())
 

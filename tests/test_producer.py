@@ -14,7 +14,6 @@ import pytest
 import redis
 
 from ingest.async_producer import CONNECTIONS_MAX, AsyncProducer
-from ingest.cart import AddProduct, CheckOut
 from ingest.errors import (
     CommandInvalid,
     CommandTooLarge,
@@ -27,6 +26,7 @@ from ingest.errors import (
 from ingest.keys import command_stream, partitions_key
 from ingest.producer import Producer
 from ingest.server import EmbeddedServer
+from ingest.shop.cart import AddProduct, CheckOut
 from pipeline.settings import Settings
 from tests.redis_cli import answer
 from tests.running import Up, read
@@ -166,7 +166,7 @@ def test_a_command_id_that_no_outcome_could_come_back_to_is_refused_before_anyth
     good = add("7").model_dump(exclude_none=True)
     bad = {**good, "command_id": command_id}
     with redis.Redis.from_url(redis_server.url) as client:
-        client.set(partitions_key("cart"), 1)
+        client.set(partitions_key("shop"), 1)
         with Producer(redis_server.url) as producer:
             for refused in (
                 lambda: producer.send(bad),
@@ -176,12 +176,12 @@ def test_a_command_id_that_no_outcome_could_come_back_to_is_refused_before_anyth
             ):
                 with pytest.raises(CommandInvalid, match="a string of 1 to 100 characters"):
                     refused()
-        assert client.keys() == [partitions_key("cart").encode()]
+        assert client.keys() == [partitions_key("shop").encode()]
 
 
 def unreadable_for_one(url: str) -> None:
     """A pipeline's answer to one command, of which it could not make out the id."""
-    stream = command_stream("cart", 0)
+    stream = command_stream("shop", 0)
     with redis.Redis.from_url(url) as client:
         ((_, ((_, fields),)),) = client.xread({stream: "0"}, block=30_000)
         found = json.loads(fields[b"command"])
@@ -193,7 +193,7 @@ def unreadable_for_one(url: str) -> None:
 def test_an_outcome_without_a_command_id_ends_the_wait(redis_server: EmbeddedServer) -> None:
     url = redis_server.url
     with redis.Redis.from_url(url) as client:
-        client.set(partitions_key("cart"), 1)
+        client.set(partitions_key("shop"), 1)
 
     async def execute() -> None:
         async with await AsyncProducer.connect(url) as producer:
@@ -228,7 +228,7 @@ def test_hundreds_wait_over_a_few_connections_and_nothing_is_left_of_them(
                 await asyncio.sleep(0.01)
             assert [o.command_id for o in await waiting] == [f"{i}" for i in range(400)]
             await asynchronous.close()
-            assert client.keys("cart:replies:*") == []
+            assert client.keys("shop:replies:*") == []
             assert asyncio.all_tasks() == {asyncio.current_task()}
         return most
 
@@ -256,12 +256,12 @@ def test_one_command_executed_twice_at_once_has_an_outcome_for_both(
 
 def test_who_waits_when_the_producer_is_closed_is_told(redis_server: EmbeddedServer) -> None:
     with redis.Redis.from_url(redis_server.url) as client:
-        client.set(partitions_key("cart"), 1)
+        client.set(partitions_key("shop"), 1)
 
         async def run() -> None:
             producer = await AsyncProducer.connect(redis_server.url)
             waiting = asyncio.create_task(producer.execute(add("7"), timeout=60))
-            while not client.exists(command_stream("cart", 0)):
+            while not client.exists(command_stream("shop", 0)):
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.1)
             await producer.close()
@@ -273,7 +273,7 @@ def test_who_waits_when_the_producer_is_closed_is_told(redis_server: EmbeddedSer
 
 def test_a_producer_waits_for_a_redis_that_is_not_there_yet(redis_server: EmbeddedServer) -> None:
     with redis.Redis.from_url(redis_server.url) as client:
-        client.set(partitions_key("cart"), 1)
+        client.set(partitions_key("shop"), 1)
     redis_server.stop()
 
     async def connect() -> None:
@@ -293,7 +293,7 @@ def test_a_producer_waits_for_a_redis_that_is_not_there_yet(redis_server: Embedd
 def test_any_redis_client_can_send(pipeline: Up, producer: Producer) -> None:
     socket = pipeline.settings.reachable_redis.removeprefix("unix://")
     outcome = producer.execute(add("7"))
-    stream = f"{{cart-{outcome.partition}}}:commands"
+    stream = f"{{shop-{outcome.partition}}}:commands"
     command = '{"type": "CheckOut", "command_id": "by-hand", "cart_id": "7"}'
     assert b"-" in answer(socket, "XADD", stream, "*", "command", command)
     pipeline.settle()

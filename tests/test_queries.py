@@ -13,15 +13,16 @@ import duckdb
 import pytest
 from pydantic import ValidationError
 
-from ingest.cart import CheckOut
 from ingest.errors import NotAvailable, OutcomeTimeout, ReadModelFailed
 from ingest.outcome import Outcome
+from ingest.shop.cart import CheckOut
 from pipeline.log.log import Log
 from pipeline.operate.as_of import as_of
 from pipeline.operate.history import history
 from pipeline.settings import Settings
 from projections import ask, connect
-from projections.cart.queries import (
+from projections.queries import RejectionReasons, queries
+from projections.shop.queries import (
     AbandonedCarts,
     CartFunnel,
     GetCart,
@@ -30,7 +31,6 @@ from projections.cart.queries import (
     SalesByDay,
     TopProducts,
 )
-from projections.queries import RejectionReasons, queries
 from tests import oracle
 from tests.running import LATE_2023_MS, InProcess, Up, entry, foldlog, sorted_rows
 from tests.shopping import shopping
@@ -125,7 +125,7 @@ def test_a_view_brings_what_it_reads(shop: Settings) -> None:
 
 
 def test_the_log_keeps_what_a_connection_about_the_past_reads(shop: Settings) -> None:
-    log = Log.open(shop.events, domain="cart")
+    log = Log.open(shop.events, domain="shop")
     past = as_of(datetime(2100, 1, 1), query="FROM events", settings=shop)
     with log.removing() as allowed:
         assert not allowed

@@ -11,9 +11,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from ingest.cart import cart
 from ingest.domain import Domain
 from ingest.errors import ReadModelInvalid
+from ingest.shop import shop
 from projections import declarations
 from projections.model import Select, read_models
 from projections.trial import Trial
@@ -48,18 +48,18 @@ def test_each_shipped_model_shows_what_its_select_says_over_all_events(
     pipeline = InProcess(tmp_path, partitions=PARTITIONS)
     run_live(pipeline, few_carts(seed), 20)
     published = pipeline.publish()
-    for model in read_models(cart):
+    for model in read_models(shop):
         if isinstance(model, Select):
             assert read(published, model.name)[model.name] == plain(published, model.sql)
     pipeline.writer.close()
 
 
-@pytest.mark.parametrize("domain", [cart, bank], ids=["cart", "bank"])
+@pytest.mark.parametrize("domain", [shop, bank], ids=["cart", "bank"])
 def test_a_file_that_is_deleted_comes_back_from_the_log_with_the_same_rows(
     tmp_path: Path, domain: Domain
 ) -> None:
     pipeline = InProcess(tmp_path, domain, partitions=PARTITIONS)
-    if domain is cart:
+    if domain is shop:
         run_live(pipeline, few_carts(1), 30)
     else:
         run_live(pipeline, transfers(), 3)
@@ -298,20 +298,20 @@ def test_descriptions_are_in_the_catalog(tmp_path: Path) -> None:
     with duckdb.connect(str(pipeline.publish()), read_only=True) as db:
         comments = dict(db.execute("SELECT view_name, comment FROM duckdb_views()").fetchall())
     assert comments["cart_items"].startswith("What is in each cart now")
-    assert comments["carts"] == "The state of each aggregate: one row a cart_id."
+    assert comments["carts"] == "The state of each cart: one row a cart_id."
     pipeline.writer.close()
 
 
 def test_a_domain_has_the_sql_files_that_it_names_whatever_it_is_called(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    alone = replace(cart, read_models=None)
+    alone = replace(shop, read_models=None)
     assert [model.name for model in read_models(alone)] == ["carts"]
     with caplog.at_level(logging.INFO, "foldlog"):
         InProcess(tmp_path, alone).writer.close()
-    assert "carts is the only read model: no .sql files in the domain" in caplog.text
+    assert "no read models but carts: no .sql files in the domain" in caplog.text
     with pytest.raises(ReadModelInvalid, match="there is no such package"):
-        read_models(replace(cart, read_models="nowhere.sql"))
+        read_models(replace(shop, read_models="nowhere.sql"))
 
 
 def test_what_was_tried_is_not_tried_again_and_nothing_else_is_trusted(

@@ -24,8 +24,8 @@ from tests.shopping import check, shopping
 OWN = """
 from dataclasses import replace
 from pathlib import Path
-from ingest.cart import cart
-own = replace(cart, read_models=Path(__file__).parent / "sql")
+from ingest.shop import shop
+own = replace(shop, read_models=Path(__file__).parent / "sql")
 """
 COUNTS = "-- Events by product.\nSELECT product_id, count(*) AS n FROM events GROUP BY product_id"
 

@@ -12,12 +12,12 @@ import redis
 
 from ingest.acl import try_rights
 from ingest.async_producer import AsyncProducer
-from ingest.cart import AddProduct
 from ingest.client import connect
 from ingest.diagnosis import explained
 from ingest.errors import RedisUnreachable
 from ingest.keys import command_stream, partitions_key
 from ingest.producer import Producer
+from ingest.shop.cart import AddProduct
 from pipeline.health.status import status
 from pipeline.settings import Settings
 from tests.running import Up, foldlog, wait_for
@@ -65,11 +65,11 @@ def test_a_pipeline_and_producers_need_no_more_rights_than_the_docs_give_them(
         assert status(settings).redis_memory_bytes
         with running.client() as admin:  # as with a Redis that lost everything, its clock set back
             admin.flushall()
-            admin.set(partitions_key("cart"), 4)
+            admin.set(partitions_key("shop"), 4)
             for number, command in enumerate(commands[300:], 1):
                 stream, payload = producer._wire.encode(command)[1]
                 admin.xadd(stream, {"command": payload}, id=f"5-{number}")
-            admin.xadd("{cart--2}:commands", {"command": "stray"})
+            admin.xadd("{shop--2}:commands", {"command": "stray"})
             admin.execute_command("CLIENT", "KILL", "TYPE", "normal")
         wait_for(lambda: bool(status(settings).repairs), "the streams to be mended")
     moved = foldlog(settings, "resubmit", "--stray", "--yes")
@@ -97,29 +97,29 @@ def test_a_right_that_a_pipeline_lacks_is_named_at_the_start(running: Server, co
     name = command.upper().replace("|", " ")
     expected = rf"to run {name}; .* \+{re.escape(command)} "
     with connect(url) as client, pytest.raises(RedisUnreachable, match=expected), explained(url):
-        try_rights(client, "cart", 4)
+        try_rights(client, "shop", 4)
 
 
 def test_a_key_that_a_pipeline_may_not_use_is_told_at_the_start(running: Server) -> None:
-    url = user(running, PIPELINE, "resetkeys", "~cart:*")
+    url = user(running, PIPELINE, "resetkeys", "~shop:*")
     expected = "does not allow this user to use a key"
     with connect(url) as client, pytest.raises(RedisUnreachable, match=expected), explained(url):
-        try_rights(client, "cart", 4)
+        try_rights(client, "shop", 4)
 
 
 def test_trying_the_rights_leaves_nothing_behind(running: Server) -> None:
     with running.client() as admin:
-        admin.xadd(command_stream("cart", 2), {"command": "waits"}, id="1-1")
+        admin.xadd(command_stream("shop", 2), {"command": "waits"}, id="1-1")
         with connect(user(running, PIPELINE)) as client:
-            try_rights(client, "cart", 4)
-        assert admin.keys() == [command_stream("cart", 2).encode()]
-        assert admin.xrange(command_stream("cart", 2)) == [(b"1-1", {b"command": b"waits"})]
+            try_rights(client, "shop", 4)
+        assert admin.keys() == [command_stream("shop", 2).encode()]
+        assert admin.xrange(command_stream("shop", 2)) == [(b"1-1", {b"command": b"waits"})]
 
 
 @pytest.mark.parametrize("command", ["get", "xadd", "xread"])
 def test_a_right_that_a_producer_lacks_is_named(running: Server, command: str) -> None:
     with running.client() as admin:
-        admin.set(partitions_key("cart"), 4)
+        admin.set(partitions_key("shop"), 4)
     url = user(running, PRODUCER, f"-{command}")
     expected = f"to run {command.upper()}; allow it with ACL SETUSER … \\+{command}"
 
@@ -155,8 +155,8 @@ def test_a_right_that_is_taken_away_is_named_and_when_it_is_given_back_all_goes_
 def test_a_producer_may_not_do_what_a_pipeline_does(running: Server) -> None:
     with redis.Redis.from_url(user(running, PRODUCER), protocol=2) as client:
         for refused in (
-            lambda: client.set(partitions_key("cart"), 1),
-            lambda: client.xtrim(command_stream("cart", 1), maxlen=0),
+            lambda: client.set(partitions_key("shop"), 1),
+            lambda: client.xtrim(command_stream("shop", 1), maxlen=0),
             lambda: client.xadd("another", {"a": "b"}),
             lambda: client.flushall(),
         ):

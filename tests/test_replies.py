@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ingest import replies as module
-from ingest.cart import cart
 from ingest.outcome import Outcome
 from ingest.replies import Asked, Replies
+from ingest.shop import shop
 from ingest.wire import Wire
 
 
@@ -29,7 +29,7 @@ class Sender:
     """Sends to a pipeline of two partitions that answers when it is told to."""
 
     def __init__(self) -> None:
-        self.wire = Wire(cart, 2)
+        self.wire = Wire(shop, 2)
         self.replies: Replies[str] = Replies(self.wire)
         self.counts = [0, 0]
         self.of_partition: list[list[Asked[str]]] = [[], []]

@@ -186,7 +186,7 @@ def test_a_user_of_the_group_sees_that_a_pipeline_is_healthy_and_its_log_whole(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_what_another_user_reads_stays(reachable: Path) -> None:
-    log = Log.create(reachable / "events", partitions=1, domain="cart")
+    log = Log.create(reachable / "events", partitions=1, domain="shop")
     for path in (log.folder, log.folder / READERS):
         path.chmod(0o755 if path.is_dir() else 0o644)
     with ExitStack() as reads:

@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from ingest.decider import Decider
+from ingest.aggregate import Aggregate
 from ingest.domain import Domain, Upcast
 from ingest.errors import LogDamaged, LogMismatch
 from ingest.server import EmbeddedServer
@@ -31,6 +31,7 @@ from pipeline.read.rebuild import rebuild
 from pipeline.settings import Settings
 from projections.upcast import check_upcasts
 from tests.command_line import one_line_of
+from tests.declaring import redeclared, taking
 from tests.domains import shop
 from tests.running import InProcess, Up, entry, foldlog
 
@@ -56,18 +57,15 @@ def domain_of(upcasts: tuple[Upcast, ...] = (), version: int = 1, **events: Fiel
         )
         for name, fields in events.items()
     }
-    row = make_dataclass("Row", [("shown", str)])
-    return Domain(
-        name="shop",
-        id_field="till",
-        commands=(shop.Sell,),
-        events=classes,
-        decider=Decider(initial=None, decide=lambda s, c: [], evolve=lambda s, e: s),
-        folded="tills",
-        row=row,
-        row_type=row,
-        upcasts=upcasts,
+    till = Aggregate(
+        name="till",
+        key="till",
+        initial=shop.Till(),
+        decide=taking(lambda state, command: [], shop.Sell),
+        evolve=taking(lambda state, event: state, *classes.values()),
+        table="tills",
     )
+    return Domain("shop", (till,), upcasts=upcasts)
 
 
 def pasted(line: str) -> Upcast:
@@ -138,7 +136,7 @@ def test_an_event_that_is_missing_is_said_so() -> None:
     old = declared(domain_of(Sold=OLD, Seen={"at": datetime}))
     (line,) = incompatible(domain_of(Sold=OLD, Looked={"at": datetime}), old)
     assert line.startswith("the log holds Seen events, and the domain declares none of that name")
-    assert 'events={"Seen": Looked}' in line
+    assert 'its event keeps its name: @event(name="Seen") class Looked' in line
 
 
 def test_a_newer_version_is_said_so() -> None:
@@ -192,7 +190,7 @@ def test_a_log_of_before_is_asked_once_and_remembers_then(tmp_path: Path) -> Non
     log = Log.open(tmp_path / "data" / "events", domain="shop")
     changed = make_dataclass("Sold", [("title", str), ("price", float)])
     with pytest.raises(LogMismatch, match="name is gone, title is new without a default"):
-        check(replace(shop.then, events={"Sold": changed}), log)
+        check(redeclared(shop.then, evolve=taking(lambda s, e: s, changed)), log)
     assert declarations(log) == []
     check(shop.now, log)
     Schemas(shop.now, log)
@@ -207,7 +205,7 @@ def test_a_log_of_before_is_asked_once_and_remembers_then(tmp_path: Path) -> Non
 
 
 def test_what_is_remembered_is_found_damaged_or_missing(settings: Settings) -> None:
-    log = Log.create(settings.events, partitions=1, domain="cart")
+    log = Log.create(settings.events, partitions=1, domain="shop")
     for number in range(3):
         declare(log, number, b'{"crc32": 0, "declared": [{}]}')
     with pytest.raises(LogDamaged, match=r"_schemas/0\.json cannot be read \(its checksum"):
@@ -222,27 +220,23 @@ def test_what_is_remembered_is_found_damaged_or_missing(settings: Settings) -> N
 
 MODULE = """
 from dataclasses import asdict, dataclass, fields, replace
-from typing import ClassVar, Literal
-from ingest.command import Command, Identifier
-from ingest.decider import Decider
-from ingest.domain import Domain, Upcast
+from typing import ClassVar
+from ingest import Aggregate, Command, Domain, Identifier, Upcast, event
 
-@dataclass(frozen=True)
+@event
 class Opened:
     {version}
     {fields}
 
-@dataclass(frozen=True)
+{noted}
 class Noted:
     text: str
 
 class Open(Command):
-    type: Literal["Open"] = "Open"
     box_id: Identifier
     {fields}
 
 class Note(Command):
-    type: Literal["Note"] = "Note"
     box_id: Identifier
     text: str
 
@@ -251,27 +245,20 @@ class Box:
     opened: str = ""
     notes: int = 0
 
-def decide(box, command):
+def decide(box, command: Open | Note):
     if isinstance(command, Note):
         return [Noted(command.text)]
     return [Opened(**{{f.name: getattr(command, f.name) for f in fields(Opened)}})]
 
-def evolve(box, event):
+def evolve(box, event: Opened | Noted):
     if isinstance(event, Noted):
         return replace(box, notes=box.notes + 1)
     return replace(box, opened=repr(asdict(event)))
 
-boxes = Domain(
-    name="boxes",
-    id_field="box_id",
-    commands=(Open, Note),
-    events={{"Opened": Opened, {noted}: Noted}},
-    decider=Decider(initial=Box(), decide=decide, evolve=evolve),
-    folded="boxes",
-    row=lambda box: box,
-    row_type=Box,
-    {upcasts}
+box = Aggregate(
+    name="box", key="box_id", initial=Box(), decide=decide, evolve=evolve, table="boxes"
 )
+boxes = Domain("boxes", (box,), {upcasts})
 """
 THEN = {"name": "str", "grams": "int", "price": "float"}
 
@@ -280,7 +267,7 @@ def write_module(
     folder: Path,
     fields: Mapping[str, str] = THEN,
     version: str = "",
-    noted: str = '"Noted"',
+    noted: str = "@event",
     upcasts: str = "",
 ) -> None:
     declared = "\n    ".join(f"{name}: {type_}" for name, type_ in fields.items())
@@ -347,7 +334,7 @@ def boxes(lived: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> S
         ({"fields": {**THEN, "price": "int"}}, "price was float and is int"),
         ({"fields": {**THEN, "lid": "bool"}}, "lid is new without a default"),
         (
-            {"noted": '"Remarked"'},
+            {"noted": '@event(name="Remarked")'},
             "the log holds Noted events, and the domain declares none of that",
         ),
     ],

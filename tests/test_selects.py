@@ -18,9 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from ingest.cart import cart
 from ingest.domain import Domain
 from ingest.errors import ReadModelInvalid
+from ingest.shop import shop
 from projections.functions import is_constant
 from projections.model import Select
 from projections.relations import definitions
@@ -74,7 +74,7 @@ def asked(rows: pa.Table, sql: str) -> list[str] | duckdb.Error:
         db.execute("SET TimeZone = 'UTC'")
         db.register("rows", rows)
         db.execute("CREATE TABLE log AS FROM rows")
-        for name, relation in definitions(cart.schema).items():
+        for name, relation in definitions(shop.schema).items():
             db.execute(f"CREATE VIEW {name} AS {relation}")
         try:
             return rows_of(db, sql)

@@ -22,7 +22,7 @@ from pipeline.settings import Settings
 from tests.running import Up, foldlog, read
 from tests.shopping import check, shopping
 
-STREAM = "{cart-0}:commands"
+STREAM = "{shop-0}:commands"
 VALKEY = Program("valkey", "9.1.2")
 
 

@@ -9,15 +9,16 @@ import tempfile
 from collections.abc import Callable
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from ingest.cart import cart
-from pipeline.decide.aggregates import Aggregate, Aggregates
+from ingest.domain import Domain
+from ingest.shop import cart, shop
+from pipeline.decide.aggregates import Aggregates, Key, Versioned
 from pipeline.decide.partition import Partition
 from pipeline.deployment import Deployment
 from pipeline.log.log import Log
@@ -27,17 +28,23 @@ from pipeline.replay.snapshot_file import Snapshot
 from pipeline.replay.snapshots import Snapshots, code_of, saved_states
 from pipeline.settings import Settings
 from tests.domains.bank import bank
+from tests.domains.depot import depot
 from tests.more import examples
 from tests.running import DEDUPE_WINDOW, LATE_2023_MS, InProcess, Up, entry, foldlog
 from tests.shopping import check, shopping
+from tests.stocktaking import trading
+
+Remembered: TypeAlias = tuple[dict[Key, Versioned | None], dict[str, Any], int]
 
 
 class WithSnapshots(InProcess):
     """One partition of a pipeline that takes a snapshot after every `rows` rows."""
 
-    def __init__(self, folder: Path, rows: int = 20, in_memory: int = 5) -> None:
+    def __init__(
+        self, folder: Path, rows: int = 20, in_memory: int = 5, domain: Domain = shop
+    ) -> None:
         self._taken = {"rows": rows, "in_memory": in_memory}
-        super().__init__(folder, partitions=1)
+        super().__init__(folder, domain, partitions=1)
 
     def restart(self) -> None:
         self.snapshots = Snapshots(self.folder / "snapshots", self.domain, **self._taken)
@@ -53,12 +60,9 @@ class WithSnapshots(InProcess):
             stream_id = decided.rows["stream_id"][-1].as_py()
             self.snapshots.committed(self.partitions[0], end, stream_id)
 
-    def remembered(self) -> tuple[dict[str, Aggregate | None], dict[str, Any], int]:
+    def remembered(self) -> Remembered:
         """Everything that a writer knows, cold aggregates too."""
-        (partition,) = self.partitions
-        ids = sorted({i for i in self.rows()["aggregate_id"].to_pylist() if i})
-        states = {i: partition.aggregates.get(i) for i in ids}
-        return states, first_outcomes(self, partition), partition.next_position
+        return everything_of(self, *self.partitions)
 
 
 def first_outcomes(pipeline: InProcess, partition: Partition) -> dict[str, Any]:
@@ -68,28 +72,33 @@ def first_outcomes(pipeline: InProcess, partition: Partition) -> dict[str, Any]:
     return {i: partition.outcomes.first(i, end, LATE_2023_MS * 1000, {}) for i in ids}
 
 
-def folded(pipeline: InProcess) -> tuple[dict[str, Aggregate | None], dict[str, Any], int]:
+def everything_of(pipeline: InProcess, partition: Partition) -> Remembered:
+    rows = pipeline.rows()
+    keys = {*zip(rows["aggregate"].to_pylist(), rows["aggregate_id"].to_pylist(), strict=True)}
+    states = {key: partition.aggregates.get(key) for key in sorted(keys) if all(key)}
+    return states, first_outcomes(pipeline, partition), partition.next_position
+
+
+def folded(pipeline: InProcess) -> Remembered:
     """The same from the log alone."""
     partition, _ = restore(pipeline.domain, pipeline.log, 0, DEDUPE_WINDOW)
-    ids = sorted({i for i in pipeline.rows()["aggregate_id"].to_pylist() if i})
-    return (
-        {i: partition.aggregates.get(i) for i in ids},
-        first_outcomes(pipeline, partition),
-        partition.next_position,
-    )
+    return everything_of(pipeline, partition)
 
 
+@pytest.mark.parametrize("domain", [shop, depot], ids=lambda domain: domain.name)
 @examples(6, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    st.integers(0, 1000),
-    st.lists(
+    seed=st.integers(0, 1000),
+    cuts=st.lists(
         st.tuples(st.integers(1, 40), st.sampled_from(["go on", "stop", "kill"])), max_size=12
     ),
 )
-def test_any_restarts_remember_what_the_log_says(seed: int, cuts: list[tuple[int, str]]) -> None:
+def test_any_restarts_remember_what_the_log_says(
+    domain: Domain, seed: int, cuts: list[tuple[int, str]]
+) -> None:
     with tempfile.TemporaryDirectory() as name:
-        pipeline = WithSnapshots(Path(name))
-        commands = shopping(300, seed)
+        pipeline = WithSnapshots(Path(name), domain=domain)
+        commands = shopping(300, seed) if domain is shop else trading(300, seed, list("abcdefgh"))
         at = 0
         for count, then in cuts:
             pipeline.handle(commands[at : at + count], at)
@@ -234,26 +243,28 @@ def test_a_writer_that_slept_does_not_write_over_a_later_snapshot(tmp_path: Path
     path = tmp_path / "snapshots" / "0.sqlite"
     path.parent.mkdir()
     sleeper, awake = Snapshot(path, "code"), Snapshot(path, "code")
-    awake.write(10, "5-0", {"a": ("new", 10)})
+    awake.write(10, "5-0", {("till", "a"): ("new", 10)})
     with pytest.raises(sqlite3.IntegrityError):
-        sleeper.write(3, "2-0", {"a": ("old", 3)})
-    assert awake.load("a") == ("new", 10)
+        sleeper.write(3, "2-0", {("till", "a"): ("old", 3)})
+    assert awake.load(("till", "a")) == ("new", 10)
     assert Snapshot(path, "code").position == 10
 
 
 def test_what_could_not_be_written_stays_in_memory(tmp_path: Path) -> None:
     known = Aggregates(Snapshot(tmp_path / "0.sqlite", "code"))
-    known.update({str(i): (i, 1) for i in range(10)})
+    ten: dict[Key, Versioned] = {("till", str(i)): (i, 1) for i in range(10)}
+    newer: dict[Key, Versioned] = {("till", "3"): ("newer", 2)}
+    known.update(ten)
     changed = known.take_changed()
-    known.update({"3": ("newer", 2)})
+    known.update(newer)
     known.put_back(changed)
     known.forget(0)
     assert len(known) == 10
-    assert known.take_changed() == {str(i): (i, 1) for i in range(10)} | {"3": ("newer", 2)}
+    assert known.take_changed() == ten | newer
 
 
 def test_another_domain_is_other_code() -> None:
-    assert code_of(cart) == code_of(cart) != code_of(bank)
+    assert code_of(shop) == code_of(shop) != code_of(bank)
 
 
 def test_a_pipeline_resumes_from_snapshots_with_few_aggregates_in_memory(
@@ -277,7 +288,7 @@ def test_a_pipeline_resumes_from_snapshots_with_few_aggregates_in_memory(
     pipeline.settle()
     check(settings, commands)
     assert pipeline.stop() == 0, pipeline.errors()
-    log = Log.open(settings.events, domain="cart")
+    log = Log.open(settings.events, domain="shop")
     for number in range(log.partitions):
         with sqlite3.connect(settings.data / "snapshots" / f"{number}.sqlite") as db:
             (position,) = db.execute("SELECT position FROM about").fetchone()
@@ -306,14 +317,15 @@ def test_folded_rows_come_from_a_snapshot_and_the_log_after_it_and_are_those_of_
         pipeline.handle(commands[first : first + 7], first)
     pipeline.snapshots._settle(wait=True)
     folder, end = tmp_path / "snapshots", pipeline.log.next_position(0)
-    with saved_states(folder, 0, code_of(cart)) as found:
+    with saved_states(folder, 0, code_of(shop)) as found:
         held = found.position
         assert 0 < held < end
-    deployed = Deployment(Settings(data=tmp_path), cart, pipeline.log)
+    deployed = Deployment(Settings(data=tmp_path), shop, pipeline.log)
 
     def rows(end: int, *, from_the_log: bool = False) -> list[dict[str, Any]]:
         folded = refolded(deployed, lambda _: None, from_the_log=from_the_log)
-        return sorted(folded({}, {0: end}).to_pylist(), key=itemgetter("aggregate_id"))
+        found = folded({}, {0: end})["cart"].to_pylist()
+        return sorted(found, key=itemgetter("aggregate_id"))
 
     assert rows(end) == rows(end, from_the_log=True)
     true = rows(held, from_the_log=True)
@@ -323,7 +335,7 @@ def test_folded_rows_come_from_a_snapshot_and_the_log_after_it_and_are_those_of_
             changed = "UPDATE aggregates SET version = 1, state = ?, checksum = ?"
             db.execute(changed, [other, checksum])
 
-    other = pickle.dumps(cart.decider.initial)
+    other = pickle.dumps(cart.initial)
     write(crc32(other, 1))
     assert rows(held) != rows(held, from_the_log=True) == true, "the snapshot is read"
     folder.chmod(0o777)

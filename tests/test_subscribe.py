@@ -18,11 +18,12 @@ from typing import Any
 
 import pytest
 
-from ingest.cart import CheckedOut, ProductAdded, cart
 from ingest.command import partition_of
 from ingest.contract import events_schema
 from ingest.envelope import OUTCOME_TYPES
 from ingest.errors import LogDamaged, LogMismatch, NotAvailable
+from ingest.shop import shop
+from ingest.shop.cart import CheckedOut, ProductAdded
 from pipeline.feed import follower
 from pipeline.feed.begin import Since
 from pipeline.feed.events import LoggedEvent
@@ -57,7 +58,7 @@ def commit(pipeline: InProcess, commands: list[dict[str, Any]], first: int = 0) 
             pipeline.decide(partition, [entry(i, c) for i, c in mine])
 
 
-def shop(folder: Path, count: int = 300, seed: int = 0) -> InProcess:
+def a_shops_log(folder: Path, count: int = 300, seed: int = 0) -> InProcess:
     """A log of many small commits in two partitions."""
     pipeline = InProcess(folder, partitions=PARTITIONS)
     rnd, at = random.Random(seed), 0
@@ -86,7 +87,7 @@ def subscription(pipeline: InProcess, since: Since = None, **how: Any) -> Subscr
 
 
 def test_each_event_comes_once_in_its_partitions_order_as_decide_made_it(tmp_path: Path) -> None:
-    pipeline = shop(tmp_path)
+    pipeline = a_shops_log(tmp_path)
     found = [*subscription(pipeline)]
     rows = logged(pipeline)
     assert len(rows) > 100
@@ -94,7 +95,7 @@ def test_each_event_comes_once_in_its_partitions_order_as_decide_made_it(tmp_pat
     by_place = {(row["partition"], row["position"]): row for row in rows}
     for event in found:
         row = by_place[event.partition, event.position]
-        assert isinstance(event.event, cart.events[event.event_type])
+        assert isinstance(event.event, shop.events[event.event_type])
         assert event.recorded_at == row["recorded_at"].replace(tzinfo=UTC)
         assert event.occurred_at == row["occurred_at"].replace(tzinfo=UTC)
         same = ["stream_id", "event_type", "aggregate_id", "version", "command_id"]
@@ -104,7 +105,7 @@ def test_each_event_comes_once_in_its_partitions_order_as_decide_made_it(tmp_pat
 
 
 def test_from_each_events_token_on_come_exactly_the_others(tmp_path: Path) -> None:
-    pipeline = shop(tmp_path, 120)
+    pipeline = a_shops_log(tmp_path, 120)
     everything = [*subscription(pipeline)]
     for number, event in enumerate(everything, 1):
         left = [*subscription(pipeline, event.token)]
@@ -112,7 +113,7 @@ def test_from_each_events_token_on_come_exactly_the_others(tmp_path: Path) -> No
 
 
 def test_only_the_types_and_the_aggregate_that_were_asked_for_come(tmp_path: Path) -> None:
-    pipeline = shop(tmp_path)
+    pipeline = a_shops_log(tmp_path)
     rows = logged(pipeline)
     types = ["CheckedOut", "ProductRemoved"]
     some = [*subscription(pipeline, types=types)]
@@ -127,7 +128,7 @@ def test_only_the_types_and_the_aggregate_that_were_asked_for_come(tmp_path: Pat
 
 
 def test_a_token_also_stands_for_what_was_passed_over(tmp_path: Path) -> None:
-    pipeline = shop(tmp_path)
+    pipeline = a_shops_log(tmp_path)
     passing = subscription(pipeline, types=["CheckedOut"])
     assert [*passing]
     ends = {p: pipeline.log.next_position(p) for p in range(PARTITIONS)}
@@ -136,7 +137,7 @@ def test_a_token_also_stands_for_what_was_passed_over(tmp_path: Path) -> None:
 
 
 def test_from_a_time_on_comes_what_was_recorded_then_or_later(tmp_path: Path) -> None:
-    pipeline = shop(tmp_path)
+    pipeline = a_shops_log(tmp_path)
     rows = logged(pipeline)
     begun = datetime.fromtimestamp(LATE_2023_MS / 1000, UTC)
     for ms in (-1000, 0, 7, 20, 100_000):
@@ -155,7 +156,7 @@ def test_from_a_time_on_comes_what_was_recorded_then_or_later(tmp_path: Path) ->
 
 
 def test_positions_may_be_written_by_hand(tmp_path: Path) -> None:
-    pipeline = shop(tmp_path)
+    pipeline = a_shops_log(tmp_path)
     rows = logged(pipeline)
     wanted = places(r for r in rows if r["position"] >= (50 if r["partition"] == 0 else 0))
     assert where(subscription(pipeline, "0:50")) == wanted
@@ -163,7 +164,7 @@ def test_positions_may_be_written_by_hand(tmp_path: Path) -> None:
 
 
 def test_a_token_that_is_not_of_this_log_is_refused(tmp_path: Path) -> None:
-    pipeline, other = shop(tmp_path / "one"), shop(tmp_path / "other")
+    pipeline, other = a_shops_log(tmp_path / "one"), a_shops_log(tmp_path / "other")
     token = next(iter(subscription(other))).token
     with pytest.raises(LogMismatch, match="the token is of another log"):
         subscription(pipeline, token)
@@ -230,7 +231,7 @@ def test_compaction_while_following_loses_nothing_and_repeats_nothing(
 def test_who_can_hold_no_lock_looks_again_where_a_listed_file_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline = shop(tmp_path)
+    pipeline = a_shops_log(tmp_path)
     whole = Log.files
     removed: list[int] = []
 
@@ -249,7 +250,7 @@ def test_who_can_hold_no_lock_looks_again_where_a_listed_file_is_gone(
 
 
 def test_whoever_leaves_a_loop_goes_on_after_the_last_event_with_the_next(tmp_path: Path) -> None:
-    pipeline = shop(tmp_path)
+    pipeline = a_shops_log(tmp_path)
     reading = subscription(pipeline)
     found = []
     for number in range(1000):
@@ -264,7 +265,7 @@ def test_whoever_leaves_a_loop_goes_on_after_the_last_event_with_the_next(tmp_pa
 def test_an_event_that_cannot_be_read_is_not_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline = shop(tmp_path)
+    pipeline = a_shops_log(tmp_path)
     reading = subscription(pipeline)
     found = [event for event, _ in zip(reading, range(5), strict=False)]
     monkeypatch.setattr("pipeline.feed.selection.PART_ROWS", 3)
@@ -282,7 +283,7 @@ def unreadable(*_: object) -> None:
 
 
 def test_it_ends_where_the_log_ended_when_it_began(tmp_path: Path) -> None:
-    pipeline = shop(tmp_path, 100)
+    pipeline = a_shops_log(tmp_path, 100)
     reading = subscription(pipeline)
     before = places(logged(pipeline))
     commit(pipeline, shopping(200)[100:], 100)
@@ -293,7 +294,7 @@ def test_it_ends_where_the_log_ended_when_it_began(tmp_path: Path) -> None:
 
 
 def test_now_is_after_the_last_event(tmp_path: Path) -> None:
-    pipeline = shop(tmp_path, 100)
+    pipeline = a_shops_log(tmp_path, 100)
     before = places(logged(pipeline))
     listening = Listening(subscription(pipeline, "now", follow=True))
     commit(pipeline, shopping(200)[100:], 100)
@@ -323,7 +324,7 @@ def test_a_file_that_is_missing_is_named_and_not_waited_for_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower, "PATIENCE_S", 0.0)
-    pipeline = shop(tmp_path)
+    pipeline = a_shops_log(tmp_path)
     lost = pipeline.log.files(0)[5]
     lost.path.unlink()
     found = []
@@ -335,7 +336,7 @@ def test_a_file_that_is_missing_is_named_and_not_waited_for_for_ever(
 
 
 def test_another_log_in_its_place_is_noticed(tmp_path: Path) -> None:
-    pipeline = shop(tmp_path)
+    pipeline = a_shops_log(tmp_path)
     reading = subscription(pipeline, "now", follow=True)
     for partition in range(PARTITIONS):
         for file in pipeline.log.files(partition)[3:]:
@@ -349,7 +350,7 @@ def test_a_large_file_comes_whole_whatever_its_row_groups(
 ) -> None:
     monkeypatch.setattr("pipeline.log.encoding.ROW_GROUP", 7)
     monkeypatch.setattr("pipeline.feed.selection.PART_ROWS", 3)
-    pipeline = shop(tmp_path)
+    pipeline = a_shops_log(tmp_path)
     merge(pipeline.log)
     everything = [*subscription(pipeline)]
     assert where(everything) == places(logged(pipeline))
@@ -359,7 +360,7 @@ def test_a_large_file_comes_whole_whatever_its_row_groups(
 
 
 def test_asyncio_gets_the_same_events_and_its_loop_is_not_blocked(tmp_path: Path) -> None:
-    pipeline = shop(tmp_path)
+    pipeline = a_shops_log(tmp_path)
     rows = logged(pipeline)
 
     async def everything() -> list[LoggedEvent]:
@@ -389,7 +390,7 @@ def test_asyncio_gets_the_same_events_and_its_loop_is_not_blocked(tmp_path: Path
 
 
 def test_a_cancelled_wait_loses_no_event(tmp_path: Path) -> None:
-    pipeline = shop(tmp_path)
+    pipeline = a_shops_log(tmp_path)
     rows = logged(pipeline)
     rnd = random.Random(1)
 
@@ -484,7 +485,7 @@ def test_a_subscriber_sees_what_a_running_pipeline_commits_and_goes_on_from_its_
 
 
 def test_a_reader_who_has_seen_enough_ends_it_without_a_word(tmp_path: Path) -> None:
-    shop(tmp_path).writer.close()
+    a_shops_log(tmp_path).writer.close()
     told, said = os.pipe()
     os.close(told)
     words = [sys.executable, "-P", "-m", "pipeline.cli", "subscribe", "--data", str(tmp_path)]
@@ -505,14 +506,14 @@ def test_a_reader_who_has_seen_enough_ends_it_without_a_word(tmp_path: Path) -> 
 def test_what_cannot_be_given_is_said_in_one_line(
     tmp_path: Path, flags: list[str], message: str
 ) -> None:
-    shop(tmp_path, 10).writer.close()
+    a_shops_log(tmp_path, 10).writer.close()
     ran = foldlog(Settings(data=tmp_path), "subscribe", *flags)
     assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (1, "", 1)
     assert message in ran.stderr
 
 
 def test_in_python_it_is_one_call(tmp_path: Path) -> None:
-    pipeline = shop(tmp_path)
+    pipeline = a_shops_log(tmp_path)
     settings = Settings(data=tmp_path)
     found = [*subscribe(types=["CheckedOut"], follow=False, settings=settings)]
     assert {type(event.event) for event in found} == {CheckedOut}

@@ -24,9 +24,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, NaiveDatetime
 
+from ingest.aggregate import Aggregate
 from ingest.columns.declared import record_of
 from ingest.command import Command, Identifier
-from ingest.decider import Decider
 from ingest.domain import Domain
 from ingest.entries import Batch
 from ingest.envelope import REJECTED, UNREADABLE
@@ -39,7 +39,8 @@ from pipeline.log.log import Log
 from pipeline.replay.restore import restore
 from pipeline.replay.states import Refold
 from projections.export import export
-from tests.domains.bank import bank
+from tests.declaring import giving, redeclared, taking
+from tests.domains.bank import AccountRow, bank, row
 from tests.more import examples
 from tests.running import InProcess, chunked, entry, read
 
@@ -140,7 +141,6 @@ EVERYTHING = TYPES | {
 
 
 class Do(Command):
-    type: Literal["Do"] = "Do"
     id: Identifier
     number: int
 
@@ -168,18 +168,16 @@ def domain_of(
             raise Rejected(f"not after {state.last}")
         return [happened(**events[command.number])]
 
-    return Domain(
-        name="every",
-        id_field="id",
-        commands=(Do,),
-        events={"Happened": happened},
-        decider=Decider(
-            initial=Seen(), decide=decide, evolve=lambda state, event: Seen(event, state.done + 1)
-        ),
-        folded="rows_of_it",
-        row=lambda state: row_type(**vars(state.last)),
-        row_type=row_type,
+    kind = Aggregate(
+        name="kind",
+        key="id",
+        initial=Seen(),
+        decide=decide,
+        evolve=taking(lambda state, event: Seen(event, state.done + 1), happened),
+        table="rows_of_it",
+        row=giving(lambda state: row_type(**vars(state.last)), row_type),
     )
+    return Domain("every", (kind,))
 
 
 def ran(domain: Domain, sizes: list[int], restarts: list[bool]) -> Any:
@@ -197,13 +195,13 @@ def ran(domain: Domain, sizes: list[int], restarts: list[bool]) -> Any:
             decided = fold.decide(partition, Batch(0, batch))
             log.append(0, decided.first, decided.rows)
             partition.apply(decided)
-            made = FoldedRows(domain).table(decided.changed).to_pylist()
+            made = FoldedRows(domain).tables(decided.changed)["kind"].to_pylist()
             shown |= {row["aggregate_id"]: row for row in made}
             if restarts and restarts[number % len(restarts)]:
                 partition, _ = restore(domain, log, 0, A_DAY)
-        refolded = Refold(domain, log)({}, {0: partition.next_position}).to_pylist()
+        refolded = Refold(domain, log)({}, {0: partition.next_position})["kind"].to_pylist()
         assert repr({row["aggregate_id"]: row for row in refolded}) == repr(shown)
-        states = {i: partition.aggregates.get(i) for i in "ab"}
+        states = {i: partition.aggregates.get(("kind", i)) for i in "ab"}
         return pa.concat_tables(log.read(0)), states, shown
 
 
@@ -342,18 +340,19 @@ def test_the_domain_may_allow_what_is_not_finite(tmp_path: Path) -> None:
 
 
 def test_a_value_of_a_row_that_has_no_column_rejects_the_command_and_names_the_field() -> None:
-    bank_without_bounds = replace(bank, row=lambda state: replace(bank.row(state), balance="a lot"))
+    bank_without_bounds = redeclared(
+        bank, row=giving(lambda state: replace(row(state), balance="a lot"), AccountRow)
+    )
     deposit = {"type": "Deposit", "account_id": "a", "command_id": "1", "cents": 5}
-    (row,) = decide(bank_without_bounds, deposit)
-    assert row["reason"] == (
+    (rejected,) = decide(bank_without_bounds, deposit)
+    assert rejected["reason"] == (
         "a value does not fit its column: AccountRow.balance: int is declared, and not str"
     )
 
 
 def test_a_mistake_in_row_is_told_with_the_command_and_is_no_rejection() -> None:
-    broken = replace(
-        bank, row=lambda state: replace(bank.row(state), balance=1 // (state.balance - 7))
-    )
+    fails = giving(lambda state: replace(row(state), balance=1 // (state.balance - 7)), AccountRow)
+    broken = redeclared(bank, row=fails)
     deposit = {"type": "Deposit", "account_id": "a"}
     with pytest.raises(
         DomainFailed, match=r"command 2 .*ZeroDivisionError at .*test_values.py"
@@ -370,7 +369,6 @@ def test_a_mistake_in_row_is_told_with_the_command_and_is_no_rejection() -> None
 
 
 class When(Command):
-    type: Literal["When"] = "When"
     account_id: Identifier
     at: datetime | None = None
     times: tuple[datetime, ...] = ()
@@ -404,7 +402,7 @@ class When(Command):
 def test_a_command_with_a_value_that_no_event_could_hold_is_unreadable_and_names_the_field(
     given_fields: dict[str, Any], reason: str
 ) -> None:
-    domain = replace(bank, commands=(When,))
+    domain = redeclared(bank, decide=taking(lambda state, command: [], When))
     (row,) = decide(domain, {"type": "When", "account_id": "a", "command_id": "1", **given_fields})
     assert (row["event_type"], row["reason"][: len(reason)]) == (UNREADABLE, reason)
 
@@ -419,7 +417,7 @@ def test_a_command_with_a_value_that_no_event_could_hold_is_unreadable_and_names
     ],
 )
 def test_what_an_event_can_hold_is_read(given_fields: dict[str, Any]) -> None:
-    read_json = replace(bank, commands=(When,)).validate_json
+    read_json = redeclared(bank, decide=taking(lambda state, command: [], When)).validate_json
     command = {"type": "When", "account_id": "a", "command_id": "1", **given_fields}
     assert isinstance(read_json(entry(0, command)[1] or b""), When)
 
@@ -509,23 +507,22 @@ def test_a_new_field_of_any_type_has_its_default_in_old_events(tmp_path: Path) -
     now = domain_of({"first": int}, [{"first": i} for i in range(2)], rule=False)
     grown = [("first", int), *((n, t, field(default=d)) for n, (t, d) in DEFAULTS.items())]
     happened = make_dataclass("Happened", grown, frozen=True)
-    now = replace(
+    now = redeclared(
         now,
-        events={"Happened": happened},
-        decider=replace(now.decider, decide=lambda state, command: [happened(command.number)]),
-        row=lambda state: state.last,
-        row_type=happened,
+        decide=taking(lambda state, command: [happened(command.number)], Do),
+        evolve=taking(lambda state, event: Seen(event, state.done + 1), happened),
+        row=giving(lambda state: state.last, happened),
     )
     pipeline = InProcess(tmp_path, then, partitions=1)
     pipeline.run(0, do(0))
     pipeline.writer.close()
     old = InProcess(tmp_path, now, partitions=1)
-    state_old, _ = old.partitions[0].aggregates.get("a") or (None, 0)
+    state_old, _ = old.partitions[0].aggregates.get(("kind", "a")) or (None, 0)
     shown_old = read(old.publish(), "rows_of_it")["rows_of_it"]
     old.writer.close()
     fresh = InProcess(tmp_path / "new", now, partitions=1)
     fresh.run(0, do(0))
-    state_new, _ = fresh.partitions[0].aggregates.get("a") or (None, 0)
+    state_new, _ = fresh.partitions[0].aggregates.get(("kind", "a")) or (None, 0)
     shown_new = read(fresh.publish(), "rows_of_it")["rows_of_it"]
     fresh.writer.close()
     assert repr(state_old) == repr(state_new)
@@ -557,7 +554,7 @@ def test_text_with_nul_is_read_by_every_reader_as_it_was_sent(tmp_path: Path) ->
     pipeline = InProcess(tmp_path, bank, partitions=1)
     pipeline.run(0, *commands)
     pipeline.restart()
-    assert pipeline.partitions[0].aggregates.get(text) is not None
+    assert pipeline.partitions[0].aggregates.get(("account", text)) is not None
     assert pipeline.run(0, *commands) == [], "its id is known"
     export(pipeline.publish(), tmp_path / "parquet")
     (path,) = (tmp_path / "events").glob("partition=0/*.parquet")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from dataclasses import MISSING, replace
 from decimal import Decimal
 from enum import Enum, Flag
 from functools import cache, partial
@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from ingest.columns.column import Column, Misfit
 from ingest.columns.derived import decimal_column, enum_column, list_column, struct_column
 from ingest.columns.plain import ANY_FLOAT, PLAIN
-from ingest.columns.record import Record
+from ingest.columns.record import Record, fields_of, has_fields
 from ingest.errors import DomainInvalid
 
 ALLOWED = (
@@ -27,7 +27,10 @@ ALLOWED = (
 
 @cache
 def record_of(cls: type) -> Record:
-    """The columns of a dataclass; the same record each time. Raises `DomainInvalid`."""
+    """The columns of a dataclass or a named tuple; the same record each time.
+
+    Raises `DomainInvalid`.
+    """
     return _record(cls, ())
 
 
@@ -36,21 +39,17 @@ def _record(cls: type, around: tuple[type, ...]) -> Record:
     hints = typing.get_type_hints(cls, include_extras=True)
     columns: dict[str, Column] = {}
     defaults: dict[str, Any] = {}
-    for field in fields(cls):
+    for field in fields_of(cls):
         try:
             column = columns[field.name] = column_of(hints[field.name], around=(*around, cls))
             if not field.init:
                 raise TypeError("init=False: it would not come back from the log")
-            if (default := _default(field)) is not MISSING:
-                normal = column.normal(default)
+            if field.default is not MISSING:
+                normal = column.normal(field.default)
                 defaults[field.name] = None if normal is None else column.to_log(normal)
         except (TypeError, Misfit) as error:
             raise DomainInvalid(f"{cls.__name__}.{field.name}: {error}") from None
     return Record(cls, columns, defaults)
-
-
-def _default(field: Field[Any]) -> Any:
-    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def column_of(
@@ -84,7 +83,7 @@ def column_of(
     if isinstance(annotation, type):
         if issubclass(annotation, Enum) and not issubclass(annotation, Flag):
             return enum_column(annotation)
-        if is_dataclass(annotation) and annotation not in around:
+        if has_fields(annotation) and annotation not in around:
             return struct_column(_record(annotation, around))
     raise TypeError(f"{_name(annotation)} cannot be a column; {_instead(annotation, origin)}")
 
@@ -103,7 +102,7 @@ def _instead(annotation: Any, origin: Any) -> str:
         return "use tuple[X, ...] for any number of one type, or a dataclass"
     if kind in (typing.Union, types.UnionType):
         return "use one type, or X | None"
-    if isinstance(annotation, type) and is_dataclass(annotation):
+    if isinstance(annotation, type) and has_fields(annotation):
         return "it would hold itself"
     return ALLOWED
 

@@ -1,19 +1,54 @@
-"""A dataclass of columns: its instances on their way to the log and back."""
+"""A dataclass or named tuple of columns: its instances on their way to the log and back."""
 
 from __future__ import annotations
 
 import math
 import operator
 from collections.abc import Callable, Iterable
-from dataclasses import fields
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from datetime import UTC
-from typing import Any
+from typing import Any, cast
 
 from ingest.columns.column import Column, Misfit, not_a
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A field of a dataclass or of a named tuple."""
+
+    name: str
+    default: Any
+    """`dataclasses.MISSING` where it has none."""
+    init: bool = True
+    kw_only: bool = False
+
+
+def has_fields(cls: type) -> bool:
+    """Whether it is a dataclass or a named tuple."""
+    return is_dataclass(cls) or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
+
+
+def fields_of(cls: type) -> list[Part]:
+    """The fields of a class that `has_fields`, in order."""
+    if is_dataclass(cls):
+        return [Part(f.name, _default(f), f.init, f.kw_only is True) for f in fields(cls)]
+    named = cast(Any, cls)
+    return [Part(name, named._field_defaults.get(name, MISSING)) for name in named._fields]
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    """A value of such a class by the names of its fields."""
+    return (
+        asdict(cast(Any, value)) if is_dataclass(value) else cast(dict[str, Any], value._asdict())
+    )
+
+
 class Record:
-    """A dataclass whose fields are columns: an event, a row of a read model, a part of those."""
+    """A class whose fields are columns: an event, a row of a read model, a part of those."""
 
     def __init__(self, cls: type, columns: dict[str, Column], defaults: dict[str, Any]) -> None:
         self.cls = cls
@@ -21,7 +56,7 @@ class Record:
         """Field → its column, in the fields' order."""
         self.defaults = defaults
         """Field → its default, as Arrow takes it."""
-        self._by_name = any(field.kw_only for field in fields(cls))
+        self._by_name = any(field.kw_only for field in fields_of(cls))
         self.normal = self._compiled()
 
     def make_all(self, columns: Iterable[Iterable[Any]]) -> Iterable[Any]:

@@ -112,6 +112,9 @@ def _question(
 
 def history(
     aggregate_id: Annotated[str, typer.Argument(metavar="ID", help="For instance a cart's.")],
+    aggregate: Annotated[
+        str | None, typer.Option(help="Its kind, where the domain has several: cart, for instance.")
+    ] = None,
     output: Annotated[Lines, typer.Option("--format", help="How to print it.")] = Lines.text,
     data: Data = None,
     domain: DomainName = None,
@@ -121,7 +124,8 @@ def history(
 
     from pipeline.operate.history import history as history_of
 
-    happenings = history_of(aggregate_id, settings_from(data=data, domain=domain))
+    settings = settings_from(data=data, domain=domain)
+    happenings = history_of(aggregate_id, settings, aggregate=aggregate)
     if output is Lines.json:
         for happening in happenings:
             typer.echo(to_json(happening).decode())

@@ -18,7 +18,7 @@ Redis = Annotated[
     str | None, typer.Option("--redis", help="A running Redis [FOLDLOG_REDIS_URL, else our own].")
 ]
 DomainName = Annotated[
-    str | None, typer.Option("--domain", help="module:attribute [FOLDLOG_DOMAIN, the cart].")
+    str | None, typer.Option("--domain", help="module:attribute [FOLDLOG_DOMAIN, the shop].")
 ]
 
 

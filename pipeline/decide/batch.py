@@ -19,7 +19,7 @@ from ingest.keys import command_stream, reply_prefix
 from ingest.outcome import Kind, Outcome
 from ingest.reading import REASON_LENGTH_MAX, Unreadable, reader
 from ingest.stream_id import recorded_us
-from pipeline.decide.aggregates import Aggregate
+from pipeline.decide.aggregates import Key, Versioned
 from pipeline.decide.folded_rows import FoldedRows
 from pipeline.decide.mistake import failed
 from pipeline.decide.outcomes import First
@@ -29,8 +29,8 @@ from pipeline.decide.rows import EPOCH, LogColumns, Rows, kept
 _DOES_NOT_FIT = (pa.ArrowException, OverflowError, TypeError, UnicodeError)
 """What Arrow raises for a value that its column cannot hold."""
 
-_Said: TypeAlias = tuple[Kind, str | None, str | None]
-"""Of a command: what it came to, why, and its aggregate's id where that can be made out."""
+_Said: TypeAlias = tuple[Kind, str | None, tuple[str | None, str | None]]
+"""Of a command: what it came to, why, and for which aggregate where that can be made out."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class _Batch:
     check: bool
     """Whether each value of each event and row is looked at before it counts."""
     rows: Rows = field(default_factory=Rows)
-    changed: dict[str, Aggregate] = field(default_factory=dict)
+    changed: dict[Key, Versioned] = field(default_factory=dict)
     outcomes: dict[str, First] = field(default_factory=dict)
     replies: list[tuple[str, Outcome]] = field(default_factory=list)
     not_accepted: Counter[str] = field(default_factory=Counter)
@@ -55,14 +55,16 @@ class BatchDecider:
         self._domain = domain.name
         self._partitions = partitions
         self._read = reader(domain, payload_bytes_max)
-        self._rules = domain.decider
-        self._unseen: Aggregate = domain.decider.initial, 0
+        self._deciders = {
+            command: (kind.name, kind.key, kind.decide, kind.evolve, (kind.initial, 0))
+            for command, kind in domain.deciders.items()
+        }
+        """Command class → its aggregate's kind and rules, and one that is new."""
         self._kinds = {
             cls: (name, record_of(cls).normal, record_of(cls).checked)
             for name, cls in domain.events.items()
         }
         """Event class → its name, and what makes an event as the log gives it back."""
-        self._id_field = domain.id_field
         self._reply_prefix = reply_prefix(domain.name)
         self._columns = LogColumns(domain)
         self._folded = FoldedRows(domain)
@@ -100,14 +102,12 @@ class BatchDecider:
                 first = partition.outcomes.first(command_id, begin + count, recorded, outcomes)
             duplicate = first is not None
             if first is None:
-                kind, reason, aggregate_id = self._handle(
-                    done, command, stream_id, recorded, recorded_at
-                )
+                kind, reason, key = self._handle(done, command, stream_id, recorded, recorded_at)
                 if len(rows) == count:
                     if kind != "accepted":
                         done.not_accepted[kind] += 1
                     left = kept(kind, payload, fields)
-                    rows.add_outcome(stream_id, command, recorded, kind, aggregate_id, reason, left)
+                    rows.add_outcome(stream_id, command, recorded, kind, key, reason, left)
                 first = begin + len(rows) - 1, kind, reason, recorded
                 if command_id is not None:
                     outcomes[command_id] = first
@@ -119,7 +119,7 @@ class BatchDecider:
                 done.replies.append((command.reply_to, outcome))
 
         # The read side makes these rows from the log, when it is too late to reject the command.
-        self._folded.table(done.changed)
+        self._folded.tables(done.changed)
         return Decided(
             owner=partition,
             first=begin,
@@ -141,29 +141,28 @@ class BatchDecider:
     ) -> _Said:
         """Add the rows of the command's events, if it has any. Raises `DomainFailed`."""
         if isinstance(command, Unreadable):
-            return "unreadable", command.reason, command.aggregate_id
+            return "unreadable", command.reason, (command.aggregate, command.aggregate_id)
         if command.occurred_at is None:
             # Past pydantic's __setattr__, which costs as much as the validation.
             command.__dict__["occurred_at"] = recorded_at
-        aggregate_id: str = getattr(command, self._id_field)
-        known = done.changed.get(aggregate_id) or done.partition.aggregates.get(aggregate_id)
-        if known is None and (stream := self._elsewhere(aggregate_id, done.partition)):
-            return "unreadable", f"{aggregate_id} belongs in {stream}", aggregate_id
-        state, version = known or self._unseen
+        name, field, decide, evolve, unseen = self._deciders[type(command)]
+        key: Key = name, getattr(command, field)
+        known = done.changed.get(key) or done.partition.aggregates.get(key)
+        if known is None and (stream := self._elsewhere(key[1], done.partition)):
+            return "unreadable", f"{key[1]} belongs in {stream}", key
+        state, version = known or unseen
         rows, count = done.rows, len(done.rows)
         try:
             if command.expected_version is not None and command.expected_version != version:
                 raise Rejected(f"the version is {version}, not {command.expected_version}")
-            for decided in self._rules.decide(state, command):
+            for decided in decide(state, command):
                 event_type, normal, checked = self._kinds[type(decided)]
                 event = checked(decided) if done.check else normal(decided)
-                state = self._rules.evolve(state, event)
+                state = evolve(state, event)
                 version += 1
-                rows.add_event(
-                    stream_id, command, recorded, event_type, aggregate_id, version, event
-                )
+                rows.add_event(stream_id, command, recorded, event_type, key, version, event)
             if done.check:
-                self._folded.check(state)
+                self._folded.check(name, state)
         except Rejected as rejected:
             why: object = rejected.reason
         except Misfit as misfit:
@@ -172,10 +171,10 @@ class BatchDecider:
             what = f"deciding command {command.command_id}"
             raise failed(what, error, stream_id.decode()) from error
         else:
-            done.changed[aggregate_id] = state, version
-            return "accepted", None, aggregate_id
+            done.changed[key] = state, version
+            return "accepted", None, key
         rows.cut(count)
-        return "rejected", _as_reason(why), aggregate_id
+        return "rejected", _as_reason(why), key
 
     def known_by(self, entry: Entry) -> tuple[str | None, bytes | None]:
         """What tells an entry from others: its command id, or else what the log keeps of it."""
@@ -194,9 +193,11 @@ class BatchDecider:
             return command
         if isinstance(command, Unreadable):
             return replace(command, reply_to=None)
+        kind = self._deciders[type(command)]
         return Unreadable(
             f"reply_to: begin it with {self._reply_prefix}",
-            aggregate_id=getattr(command, self._id_field),
+            aggregate=kind[0],
+            aggregate_id=getattr(command, kind[1]),
             command_id=command.command_id,
             correlation_id=command.correlation_id,
             causation_id=command.causation_id,

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ingest.outcome import Outcome
 from ingest.stream_id import recorded_us
-from pipeline.decide.aggregates import Aggregate, Aggregates
+from pipeline.decide.aggregates import Aggregates, Key, Versioned
 from pipeline.decide.outcomes import First, Outcomes
 
 
@@ -42,7 +42,7 @@ class Decided:
     """Whose batch it was."""
     first: int
     rows: pa.Table
-    changed: dict[str, Aggregate]
+    changed: dict[Key, Versioned]
     outcomes: dict[str, First]
     replies: list[tuple[str, Outcome]]
     not_accepted: Counter[str]

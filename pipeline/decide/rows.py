@@ -17,6 +17,7 @@ from ingest.domain import Domain
 from ingest.envelope import ENVELOPE, NOTHING_CHANGED, OUTCOME_COLUMNS, REJECTED, UNREADABLE
 from ingest.outcome import Kind
 from ingest.reading import PAYLOAD_KEPT_BYTES_MAX, Unreadable
+from pipeline.decide.aggregates import Key
 
 EVENT_TYPE_OF_OUTCOME: dict[Kind, str] = {
     "accepted": NOTHING_CHANGED,
@@ -28,11 +29,11 @@ EVENT_TYPE_OF_OUTCOME: dict[Kind, str] = {
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 _Row: TypeAlias = tuple[
-    bytes, str, str | None, int | None, str | None, str | None, str | None,
+    bytes, str, str | None, str | None, int | None, str | None, str | None, str | None,
     int, datetime | None, Any, str | None, bytes | None,
 ]  # fmt: skip
-"""Stream id, event type, aggregate's id, version, the command's id, correlation and causation,
-recorded at in µs, occurred at, event, reason, payload.
+"""Stream id, event type, the aggregate's kind and id, version, the command's id, correlation and
+causation, recorded at in µs, occurred at, event, reason, payload.
 
 Not the command itself: a batch of them that stay alive takes a third more time."""
 
@@ -57,15 +58,15 @@ class LogColumns:
     def table(self, partition: int, first: int, rows: Sequence[_Row]) -> pa.Table:
         """The rows as the log has them, the first one at position `first`."""
         (
-            stream_ids, types, ids, versions, command_ids, correlations, causations,
+            stream_ids, types, kinds, ids, versions, command_ids, correlations, causations,
             recorded, occurred, events, reasons, payloads,
-        ) = zip(*rows, strict=True) if rows else [()] * 12  # fmt: skip
+        ) = zip(*rows, strict=True) if rows else [()] * 13  # fmt: skip
         recorded_at = pa.array(recorded, pa.int64()).cast(TIME)
         said = array_of([None if time is None else time - EPOCH for time in occurred], TIME)
         columns = [
             [partition] * len(rows),
             range(first, first + len(rows)),
-            stream_ids, types, ids, versions, command_ids, correlations, causations,
+            stream_ids, types, kinds, ids, versions, command_ids, correlations, causations,
             recorded_at, pc.coalesce(said, recorded_at),
             [self._versions[event_type] for event_type in types],
             *(self._values(name, events) for name in self._body),
@@ -92,14 +93,14 @@ class Rows(list[_Row]):
         command: Command,
         recorded_us: int,
         event_type: str,
-        aggregate_id: str,
+        key: Key,
         version: int,
         event: Any,
     ) -> None:
         """An event that the command caused; `version` is its aggregate's after it."""
         self.append((
-            stream_id, event_type, aggregate_id, version,
-            command.command_id, command.correlation_id, command.causation_id,
+            stream_id, event_type, *key, version,
+            command.command_id or None, command.correlation_id, command.causation_id,
             recorded_us, command.occurred_at, event, None, None,
         ))  # fmt: skip
 
@@ -109,14 +110,14 @@ class Rows(list[_Row]):
         command: Command | Unreadable,
         recorded_us: int,
         kind: Kind,
-        aggregate_id: str | None,
+        key: Key | tuple[str | None, str | None],
         reason: str | None,
         payload: bytes | None,
     ) -> None:
         """That the command caused no event, and why; `payload` is what is kept of it."""
         self.append((
-            stream_id, EVENT_TYPE_OF_OUTCOME[kind], aggregate_id, None,
-            command.command_id, command.correlation_id, command.causation_id,
+            stream_id, EVENT_TYPE_OF_OUTCOME[kind], *key, None,
+            command.command_id or None, command.correlation_id, command.causation_id,
             recorded_us, getattr(command, "occurred_at", None), None, reason, payload,
         ))  # fmt: skip
 

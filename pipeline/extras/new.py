@@ -108,7 +108,7 @@ def _named(text: str, name: str, aggregate: str) -> str:
     }
     text = re.sub(r"(?<![a-zA-Z])([Aa])n(?=[ _]order(?!ed))", lambda a: a[1] + article[1:], text)
     text = re.sub(r"(Orders?|(?<![a-zA-Z])orders?)(?![a-z])", lambda found: words[found[1]], text)
-    return text.replace(starter.__name__, name).replace('name="starter"', f'name="{name}"')
+    return text.replace(starter.__name__, name).replace('"starter"', f'"{name}"')
 
 
 def _camel(name: str) -> str:

@@ -152,7 +152,8 @@ def _not_declared(domain: Domain, event_type: str, old: Declared, holder: str) -
     cls = alike[0] if len(alike) == 1 else "…"
     return (
         f"{holder} holds {event_type} events, and the domain declares none of that name; a class"
-        f' may be renamed or out of use, its event keeps its name: events={{"{event_type}": {cls}}}'
+        f' may be renamed or out of use, its event keeps its name: @event(name="{event_type}")'
+        f" class {cls}"
         f" (or is this code older than {holder}? then upgrade it)"
     )
 

@@ -36,8 +36,8 @@ from pipeline.log.encoding import _run_of, encoded, encoded_compacted
 from pipeline.log.names import LogFile, at, needed, spans
 from pipeline.log.pieces import pieces_of, schema_of, unreadable
 
-FORMAT = 1
-"""Of the layout described above. Newer code reads older formats; older code refuses newer ones."""
+FORMAT = 2
+"""Of the layout described above, and of the rows."""
 
 PARTITIONS_DEFAULT = 4
 
@@ -112,6 +112,11 @@ class Log:
             ) from None
         if about["format"] > FORMAT:
             raise LogMismatch(f"the log in {folder} was written by a newer Foldlog; upgrade")
+        if about["format"] < FORMAT:
+            raise LogMismatch(
+                f"the log in {folder} has format {about['format']}, of before a release, and"
+                f" this Foldlog reads format {FORMAT}; begin a new log with --data"
+            )
         if about["domain"] != domain:
             raise LogMismatch(
                 f"the log in {folder} belongs to the domain {about['domain']!r}, not {domain!r};"

@@ -68,7 +68,7 @@ def as_of(
         rows = current_rows(domain, log, {}, until, files)
         tables.set_log(f"SELECT * FROM ({rows}) WHERE {condition}")
 
-        def states(_: Positions, until: Positions) -> pa.Table:
+        def states(_: Positions, until: Positions) -> dict[str, pa.Table]:
             return _folded(domain, log, until, condition)
 
         tables.build(tables.stored, log, until, states, condition, files)
@@ -90,11 +90,11 @@ def _named(domain: Domain, db: duckdb.DuckDBPyConnection, query: str | None) -> 
     return needed
 
 
-def _folded(domain: Domain, log: Log, until: Positions, condition: str) -> pa.Table:
+def _folded(domain: Domain, log: Log, until: Positions, condition: str) -> dict[str, pa.Table]:
     try:
         return folded(domain, scan(domain, log, until, where=condition))
     except (AssertionError, LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise ReadModelFailed(
-            f"{domain.folded} cannot be shown by that time: its events up to then, without earlier"
+            "the aggregates cannot be shown by that time: their events up to then, without earlier"
             f" ones that occurred later, make no history ({error!r}); ask by recorded_at"
         ) from None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ingest.columns.record import as_dict
 from ingest.command import partition_of
 from ingest.errors import NotAvailable
 from pipeline.deployment import Deployment
@@ -18,7 +19,7 @@ from projections.sql import named
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """An event of an aggregate, and the folded read model's columns after it."""
+    """An event of an aggregate, and the columns of its table after it."""
 
     version: int
     recorded_at: datetime
@@ -29,28 +30,35 @@ class Happening:
     state: dict[str, Any]
 
 
-def history(aggregate_id: str, settings: Settings | None = None) -> list[Happening]:
-    """All that has happened to an aggregate, from the log. Raises `NotAvailable` for nothing."""
+def history(
+    aggregate_id: str, settings: Settings | None = None, *, aggregate: str | None = None
+) -> list[Happening]:
+    """All that has happened to an aggregate, from the log; `aggregate` is its kind.
+
+    Raises `NotAvailable` for nothing, and where a kind is to be said.
+    """
     deployed = Deployment.open(settings or Settings())
     domain, log = deployed.domain, deployed.log
     check(domain, log)
+    kind = domain.aggregate(aggregate)
     partition = partition_of(aggregate_id, log.partitions)
     decoder = Decoder(domain)
     envelope = ["version", "recorded_at", "occurred_at", "event_type", "command_id"]
     columns = ", ".join(map(named, dict.fromkeys([*envelope, *decoder.columns])))
-    state = domain.decider.initial
+    state = kind.initial
     found = []
     for rows in scan(
         domain,
         log,
         {partition: log.next_position(partition)},
-        where="aggregate_id = ?",
-        parameters=[aggregate_id],
+        where="aggregate = ? AND aggregate_id = ?",
+        parameters=[kind.name, aggregate_id],
         columns=columns,
     ):
         for row, event in zip(rows.select(envelope).to_pylist(), decoder.events(rows), strict=True):
-            state = domain.decider.evolve(state, event)
-            found.append(Happening(**row, event=asdict(event), state=asdict(domain.row(state))))
+            state = kind.evolve(state, event)
+            shown = as_dict(kind.shown(state))
+            found.append(Happening(**row, event=as_dict(event), state=shown))
     if not found:
-        raise NotAvailable(f"nothing has happened to {domain.id_field} {aggregate_id}")
+        raise NotAvailable(f"nothing has happened to {kind.key} {aggregate_id}")
     return found

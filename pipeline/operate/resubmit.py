@@ -46,7 +46,7 @@ def rejected_commands(settings: Settings, where: str) -> tuple[list[dict[str, An
             command = from_json(payload)
         except ValueError:
             command = None
-        if not isinstance(command, dict) or not isinstance(command.get(domain.id_field), str):
+        if not isinstance(command, dict) or domain.id_in(command) is None:
             beyond += 1
             continue
         old = command_id or f"{partition}/{stream_id}"
@@ -67,5 +67,5 @@ def move_strays(settings: Settings, *, yes: bool) -> Iterator[tuple[str, int]]:
     with connect_redis(url) as client, explained(url):
         for stream, waiting in strays.look(client, domain.name, partitions).items():
             if yes:
-                waiting = strays.move(client, domain.name, domain.id_field, partitions, stream)
+                waiting = strays.move(client, domain, partitions, stream)
             yield stream, waiting

@@ -66,7 +66,7 @@ def _verify(deployed: Deployment, seen: Callable[[int, int], None]) -> Verified:
             expected[partition] = min(following, default=file.first)
         else:
             wrong += _wrong_rows(partition, file, table)
-            versions.append(table.select(["aggregate_id", "version"]))
+            versions.append(table.select(["aggregate", "aggregate_id", "version"]))
             expected[partition] = file.first + len(table)
             rows += len(table)
         seen(number, len(files))
@@ -101,11 +101,13 @@ def _wrong_versions(rows: pa.Table) -> list[str]:
     with session() as db:
         db.register("rows", rows)
         found = db.execute(
-            "SELECT aggregate_id FROM rows WHERE version IS NOT NULL GROUP BY aggregate_id"
+            "SELECT aggregate, aggregate_id FROM rows WHERE version IS NOT NULL GROUP BY ALL"
             " HAVING min(version) <> 1 OR max(version) <> count(*)"
-            " OR count(DISTINCT version) <> count(*) ORDER BY aggregate_id LIMIT 10"
+            " OR count(DISTINCT version) <> count(*) ORDER BY ALL LIMIT 10"
         ).fetchall()
-    return [f"aggregate {aggregate_id}: its versions have gaps" for (aggregate_id,) in found]
+    return [
+        f"{aggregate} {aggregate_id}: its versions have gaps" for aggregate, aggregate_id in found
+    ]
 
 
 def _compare(deployed: Deployment) -> tuple[int, list[str]]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import duckdb
+import pyarrow as pa
 
 from ingest import crash
 from ingest.errors import DataInUse, FoldlogError, LogDamaged, ReadModelFailed, one_line
@@ -76,6 +77,7 @@ def rebuild(
         with _new_file(settings) as db:
             tables = Tables(db, domain)
             views = {view.name for view in tables.views}
+            states: dict[str, pa.Table] = {}
             named = [name for name in names if name not in views]
             wanted = _wanted(settings, tables, named, everything)
             tables.prepare(log.partitions)
@@ -85,11 +87,18 @@ def rebuild(
                 def share(done: float, model: Stored = model, number: int = number) -> None:
                     seen(model.name, int((number + done) * total), len(wanted) * total)
 
+                def folded(
+                    since: Positions, until: Positions, share: Callable[[float], None] = share
+                ) -> dict[str, pa.Table]:
+                    if not states:  # of all aggregates at once
+                        every = refolded(deployed, share, from_the_log=from_the_log)
+                        states.update(every(since, until))
+                    return states
+
                 started = time.monotonic()
                 watched = nullcontext() if isinstance(model, Folded) else _watched(db, share)
                 try:
                     with watched:
-                        folded = refolded(deployed, share, from_the_log=from_the_log)
                         tables.build([model], log, until, folded)
                 except duckdb.Error as error:
                     raise ReadModelFailed(

@@ -1,4 +1,4 @@
-"""The folded read model as of the log's end: from the newest states that are saved, and the rest.
+"""The aggregates' rows as of the log's end: from the newest states that are saved, and the rest.
 
 The states in a snapshot are the fold of the log up to its position, so only what follows has to be
 folded. Where that is much, there is a process for each core, which own partitions: nothing moves
@@ -41,25 +41,25 @@ _folded_rows: Any = None
 def refolded(
     deployed: Deployment, share: Callable[[float], None], *, from_the_log: bool
 ) -> FoldedBetween:
-    """A function that gives the folded rows up to `until`; `share(done)` is called as it goes.
+    """A function that gives the aggregates' rows up to `until`; `share(done)` is called as it goes.
 
     With `from_the_log`, no saved state is used.
     """
 
     code = None if from_the_log else code_of(deployed.domain)
 
-    def between(_: Positions, until: Positions) -> pa.Table:
+    def between(_: Positions, until: Positions) -> dict[str, pa.Table]:
         parts = [(p, end) for p, end in until.items() if end]
         with ExitStack() as opened:
             begins = [opened.enter_context(_newest(deployed, *part, code)) for part in parts]
             missing = sum(end for _, end in parts) - sum(begin.position for begin in begins)
             if missing < ALONE_ROWS:
-                empty = FoldedRows(deployed.domain).schema.empty_table()
-                tables = [
-                    _folded(deployed, *part, begin, lambda _: None)
-                    for part, begin in zip(parts, begins, strict=True)
-                ]
-                return pa.concat_tables([empty, *tables])
+                return FoldedRows(deployed.domain).joined(
+                    [
+                        _folded(deployed, *part, begin, lambda _: None)
+                        for part, begin in zip(parts, begins, strict=True)
+                    ]
+                )
         return _on_all_cores(deployed, parts, share, code)
 
     return between
@@ -86,8 +86,8 @@ def _newest(deployed: Deployment, number: int, end: int, code: str | None) -> It
 
 def _folded(
     deployed: Deployment, number: int, end: int, begin: Saved, seen: Callable[[int], None]
-) -> pa.Table:
-    """The folded rows of one partition as of `end`; `seen` hears of rows as they are folded."""
+) -> dict[str, pa.Table]:
+    """The rows of one partition as of `end`; `seen` hears of rows as they are folded."""
     domain, log = deployed.domain, deployed.log
 
     def events(since: int) -> Iterator[pa.Table]:
@@ -108,7 +108,7 @@ def _on_all_cores(
     parts: list[tuple[int, int]],
     share: Callable[[float], None],
     code: str | None,
-) -> pa.Table:
+) -> dict[str, pa.Table]:
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])  # what it imports is imported once
     counter = context.Value("q", 0)
@@ -120,7 +120,7 @@ def _on_all_cores(
         while waiting:
             waiting = wait(waiting, LOOK_S, FIRST_COMPLETED).not_done
             share(counter.value / sum(end for _, end in parts))
-        return pa.concat_tables(future.result() for future in futures)
+        return FoldedRows(deployed.domain).joined([future.result() for future in futures])
 
 
 def _begin(counter: Any) -> None:
@@ -129,7 +129,9 @@ def _begin(counter: Any) -> None:
     _folded_rows = counter
 
 
-def _in_the_pool(settings: dict[str, Any], number: int, end: int, code: str | None) -> pa.Table:
+def _in_the_pool(
+    settings: dict[str, Any], number: int, end: int, code: str | None
+) -> dict[str, pa.Table]:
     deployed = Deployment.open(Settings(**settings))
 
     def seen(rows: int) -> None:

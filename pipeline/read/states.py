@@ -1,8 +1,8 @@
 """The read side's states: each aggregate as of the read models' positions, folded from the log.
 
-The folded read model's rows come from states, which the log does not hold. So the read side folds
-for itself, with a cold store of its own, as the write side has one. Those snapshots never run ahead
-of the read models: one is taken only of positions that their file holds durably.
+The rows of the aggregates' tables come from states, which the log does not hold. So the read side
+folds for itself, with a cold store of its own, as the write side has one. Those snapshots never run
+ahead of the read models: one is taken only of positions that their file holds durably.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from ingest.domain import Domain
 from ingest.errors import FoldlogError
-from pipeline.decide.aggregates import Aggregate, Aggregates
+from pipeline.decide.aggregates import Aggregates, Key, Versioned
 from pipeline.decide.folded_rows import FoldedRows
 from pipeline.decide.mistake import failed
 from pipeline.decide.partition import Partition
@@ -42,7 +42,7 @@ class States:
         self._decoder = Decoder(domain)
         self._rows = FoldedRows(domain)
         self._from_the_log = Refold(domain, log)
-        self._touched: dict[str, Aggregate] = {}
+        self._touched: dict[Key, Versioned] = {}
         self._last_ids: dict[int, str] = {}
         self._partitions = {p: self._restored(p, end) for p, end in since.items()}
         self._touched.clear()
@@ -83,32 +83,33 @@ class States:
         partition.next_position += len(rows)
         self._last_ids[partition.number] = rows["stream_id"][-1].as_py()
 
-    def touched(self) -> pa.Table:
-        """The folded rows of the aggregates that have changed since this was last called."""
-        rows = self._rows.table(self._touched)
+    def touched(self) -> dict[str, pa.Table]:
+        """The rows of the aggregates that have changed since this was last called, by kind."""
+        rows = self._rows.tables(self._touched)
         self._touched = {}
         return rows
 
-    def between(self, since: Positions, until: Positions) -> pa.Table:
-        """The folded rows of aggregates with events from `since` on; `until` are our positions.
+    def between(self, since: Positions, until: Positions) -> dict[str, pa.Table]:
+        """The rows of aggregates with events from `since` on; `until` are our positions.
 
         See `projections.tables.FoldedBetween`.
         """
         assert until == self.positions
         if not any(since.values()):
             return self._from_the_log(since, until)
-        found: dict[str, Aggregate] = {}
+        found: dict[Key, Versioned] = {}
         for p, partition in self._partitions.items():
-            columns = ["position", "aggregate_id", "version"]
+            columns = ["position", "aggregate", "aggregate_id", "version"]
             for rows in self._log.read(p, since[p], columns) if since[p] < until[p] else ():
                 changed = rows.slice(0, until[p] - rows["position"][0].as_py())
-                ids = changed.filter(pc.is_valid(changed["version"]))["aggregate_id"].unique()
-                for aggregate_id in ids.to_pylist():
-                    if aggregate := partition.aggregates.get(aggregate_id):
-                        found[aggregate_id] = aggregate
-        return self._rows.table(found)
+                events = changed.filter(pc.is_valid(changed["version"]))
+                names = (events[name].to_pylist() for name in ("aggregate", "aggregate_id"))
+                for key in {*zip(*names, strict=True)}:
+                    if versioned := partition.aggregates.get(key):
+                        found[key] = versioned
+        return self._rows.tables(found)
 
-    def moved(self, since: Positions, until: Positions) -> pa.Table:
+    def moved(self, since: Positions, until: Positions) -> dict[str, pa.Table]:
         """The same where `since` are our positions: move on to `until`, from the log's files."""
         for p, end in until.items():
             partition = self._partitions[p]

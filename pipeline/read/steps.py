@@ -75,7 +75,8 @@ class Reader:
             self.writer.migrate()
             if not sql_files(domain):
                 where = domain.read_models or "the domain, which names no folder (read_models=…)"
-                logger.info("%s is the only read model: no .sql files in %s", domain.folded, where)
+                tables = ", ".join(kind.table for kind in domain.aggregates)
+                logger.info("no read models but %s: no .sql files in %s", tables, where)
             self._publisher = Publisher(
                 self.writer, settings.published, settings.publish_interval_ms / 1000
             )

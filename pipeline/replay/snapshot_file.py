@@ -12,7 +12,7 @@ from zlib import crc32
 
 from ingest import crash
 from ingest.errors import NoRoom
-from pipeline.decide.aggregates import Aggregate
+from pipeline.decide.aggregates import Key, Versioned
 
 TABLES = """
 PRAGMA journal_mode = WAL;
@@ -20,7 +20,8 @@ PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS about
     (code TEXT, position INTEGER, stream_id TEXT, aggregates INTEGER);
 CREATE TABLE IF NOT EXISTS aggregates
-    (id TEXT PRIMARY KEY, version INTEGER, state BLOB, checksum INTEGER) WITHOUT ROWID;
+    (kind TEXT, id TEXT, version INTEGER, state BLOB, checksum INTEGER, PRIMARY KEY (kind, id))
+    WITHOUT ROWID;
 """
 
 
@@ -28,9 +29,9 @@ class Damaged(sqlite3.DatabaseError):
     """A row's checksum is wrong."""
 
 
-def _loaded(path: Path, aggregate_id: str, version: int, state: bytes, checksum: int) -> Aggregate:
+def _loaded(path: Path, key: Key, version: int, state: bytes, checksum: int) -> Versioned:
     if crc32(state, version) != checksum:
-        raise Damaged(f"{path}: the state of {aggregate_id} is damaged")
+        raise Damaged(f"{path}: the state of {' '.join(key)} is damaged")
     return pickle.loads(state), version
 
 
@@ -85,32 +86,32 @@ class Snapshot:
             self._reading.close()
             self._db.close()
 
-    def load(self, aggregate_id: str) -> Aggregate | None:
+    def load(self, key: Key) -> Versioned | None:
         """Raises `sqlite3.DatabaseError` where the file is damaged; it is thrown away then."""
         try:
             found = self._reading.execute(
-                "SELECT version, state, checksum FROM aggregates WHERE id = ?", [aggregate_id]
+                "SELECT version, state, checksum FROM aggregates WHERE kind = ? AND id = ?", key
             ).fetchone()
             if found is None:
                 return None
-            return _loaded(self._path, aggregate_id, *found)
+            return _loaded(self._path, key, *found)
         except sqlite3.DatabaseError:
             self.discard()
             raise
 
-    def write(self, position: int, stream_id: str, aggregates: dict[str, Aggregate]) -> None:
+    def write(self, position: int, stream_id: str, aggregates: dict[Key, Versioned]) -> None:
         """Move on to `position`: what changed since the last one, in one transaction.
 
         Raises `sqlite3.Error` where it cannot be written, and where another writer has moved on.
         """
-        states = ((i, v, pickle.dumps(s, 5)) for i, (s, v) in aggregates.items())
-        rows = ((i, version, state, crc32(state, version)) for i, version, state in states)
+        states = ((k, v, pickle.dumps(s, 5)) for k, (s, v) in aggregates.items())
+        rows = ((*key, version, state, crc32(state, version)) for key, version, state in states)
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             (held,) = self._db.execute("SELECT max(position) FROM about").fetchone()
             if (held or 0) != self.position:
                 raise sqlite3.IntegrityError("another writer has taken one")
-            self._db.executemany("INSERT OR REPLACE INTO aggregates VALUES (?, ?, ?, ?)", rows)
+            self._db.executemany("INSERT OR REPLACE INTO aggregates VALUES (?, ?, ?, ?, ?)", rows)
             self._db.execute("DELETE FROM about")
             about = [self._code, position, stream_id, self._count()]
             self._db.execute("INSERT INTO about VALUES (?, ?, ?, ?)", about)
@@ -129,15 +130,17 @@ class Saved:
     path: Path = Path()
     db: sqlite3.Connection | None = None
 
-    def aggregates(self) -> dict[str, Aggregate]:
+    def aggregates(self) -> dict[Key, Versioned]:
         """All of them. Raises `sqlite3.DatabaseError` where the file is damaged."""
         if self.db is None:
             return {}
-        found = self.db.execute("SELECT id, version, state, checksum FROM aggregates").fetchall()
+        found = self.db.execute("SELECT * FROM aggregates").fetchall()
         (expected,) = self.db.execute("SELECT aggregates FROM about").fetchone()
         if len(found) != expected:
             raise Damaged(f"{self.path}: it has {len(found)} of {expected} aggregates")
-        return {row[0]: _loaded(self.path, *row) for row in found}
+        kinds = {kind: kind for kind, *_ in found}  # one text of each, not one a row
+        keys = ((kinds[kind], aggregate_id) for kind, aggregate_id, *_ in found)
+        return {k: _loaded(self.path, k, *row[2:]) for k, row in zip(keys, found, strict=True)}
 
 
 @contextmanager

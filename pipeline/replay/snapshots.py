@@ -27,13 +27,13 @@ from ingest import crash
 from ingest.code_digest import module_digest
 from ingest.domain import Domain
 from ingest.errors import NoRoom
-from pipeline.decide.aggregates import Aggregate
+from pipeline.decide.aggregates import Key, Versioned
 from pipeline.decide.partition import Partition
 from pipeline.replay.snapshot_file import Saved, Snapshot, saved
 
 logger = logging.getLogger("foldlog")
 
-FORMAT = "2"
+FORMAT = "3"
 
 SET_ASIDE = ".set-aside"
 
@@ -54,7 +54,7 @@ class Snapshots:
         self._in_memory = in_memory
         self._open: dict[int, Snapshot] = {}
         self._partitions: dict[int, tuple[Partition, str]] = {}
-        self._writing: tuple[Partition, dict[str, Aggregate], Future[None]] | None = None
+        self._writing: tuple[Partition, dict[Key, Versioned], Future[None]] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
         _keep_to_ourselves(folder)
 

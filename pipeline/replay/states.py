@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.domain import Domain
-from pipeline.decide.aggregates import Aggregate
+from pipeline.decide.aggregates import Key, Versioned
 from pipeline.decide.folded_rows import FoldedRows
 from pipeline.log.log import Log
 from pipeline.replay.decode import Decoder
@@ -24,25 +24,31 @@ EVENTS_MAX = 16_384
 """So many events are made at a time: each takes some 200 bytes, while rows of a large file wait."""
 
 FROM_THE_START: Positions = {}
-NO_AGGREGATES: Mapping[str, Aggregate] = {}
+NO_AGGREGATES: Mapping[Key, Versioned] = {}
 
 
 def fold_rows(
     domain: Domain,
     decoder: Decoder,
-    known: Callable[[str], Aggregate | None],
+    known: Callable[[Key], Versioned | None],
     rows: pa.Table,
-) -> dict[str, Aggregate]:
+) -> dict[Key, Versioned]:
     """The aggregates that the events among `rows` change, after them; `known` is from before."""
-    evolve, initial = domain.decider.evolve, domain.decider.initial
-    changed: dict[str, Aggregate] = {}
+    kinds = {
+        cls: (kind.name, kind.evolve, kind.initial)
+        for kind in domain.aggregates
+        for cls in kind.events.values()
+    }
+    changed: dict[Key, Versioned] = {}
     for first in range(0, len(rows), EVENTS_MAX):
         part = rows.slice(first, EVENTS_MAX)
         ids, versions = part["aggregate_id"].to_pylist(), part["version"].to_pylist()
         for event, aggregate_id, version in zip(decoder.events(part), ids, versions, strict=True):
             if event is not None:
-                found = changed.get(aggregate_id) or known(aggregate_id)
-                changed[aggregate_id] = evolve(found[0] if found else initial, event), version
+                name, evolve, initial = kinds[type(event)]
+                key = name, aggregate_id
+                found = changed.get(key) or known(key)
+                changed[key] = evolve(found[0] if found else initial, event), version
     return changed
 
 
@@ -75,9 +81,9 @@ def scan(
 
 
 def folded(
-    domain: Domain, events: Iterable[pa.Table], begin: Mapping[str, Aggregate] = NO_AGGREGATES
-) -> pa.Table:
-    """The folded read model's rows after these events, each aggregate's in order.
+    domain: Domain, events: Iterable[pa.Table], begin: Mapping[Key, Versioned] = NO_AGGREGATES
+) -> dict[str, pa.Table]:
+    """The aggregates as `FoldedRows.tables` after these events, each aggregate's in order.
 
     `begin` are the aggregates before them.
     """
@@ -85,23 +91,24 @@ def folded(
     aggregates = {**begin}
     for rows in events:
         aggregates |= fold_rows(domain, decoder, aggregates.get, rows)
-    return FoldedRows(domain).table(aggregates)
+    return FoldedRows(domain).tables(aggregates)
 
 
 class Refold:
-    """The folded read model's rows, from the log alone; see `projections.tables.FoldedBetween`."""
+    """The aggregates' rows, from the log alone; see `projections.tables.FoldedBetween`."""
 
     def __init__(self, domain: Domain, log: Log) -> None:
         self._domain = domain
         self._log = log
-        self._none = FoldedRows(domain).schema.empty_table()
+        self._rows = FoldedRows(domain)
 
-    def __call__(self, since: Positions, until: Positions) -> pa.Table:
+    def __call__(self, since: Positions, until: Positions) -> dict[str, pa.Table]:
         moved = {p: end for p, end in until.items() if since.get(p, 0) < end}
-        tables = [self.partition(p, since.get(p, 0), end) for p, end in moved.items()]
-        return pa.concat_tables([self._none, *tables])
+        return self._rows.joined(
+            [self.partition(p, since.get(p, 0), end) for p, end in moved.items()]
+        )
 
-    def partition(self, number: int, since: int, until: int) -> pa.Table:
+    def partition(self, number: int, since: int, until: int) -> dict[str, pa.Table]:
         """As of `until`, the aggregates of one partition that have events from `since` on."""
         touched = None
         if since:

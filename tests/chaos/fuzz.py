@@ -11,9 +11,9 @@ import random
 import time
 from typing import Any
 
-from ingest.cart import cart
 from ingest.entries import Batch
 from ingest.envelope import REJECTED, UNREADABLE
+from ingest.shop import shop
 from pipeline.decide.batch import BatchDecider
 from pipeline.decide.partition import Partition
 from pipeline.log.encoding import encoded
@@ -26,7 +26,7 @@ ODD_VALUES = [
     "null", "true", "-1", "0", "1e400", "NaN", "-Infinity", "1" * 400, "9223372036854775808", "1.5",
     '""', '"\\ud800"', '"\\u0000"', '"' + "x" * 101 + '"', '"' + "y" * 70_000 + '"', "[]", "{}",
     DEEP, '"2017-01-01T00:00:00"', '"9999-12-31T23:59:59-14:00"', '"0001-01-01T00:00:00+14:00"',
-    '"cart:replies:x"', '"{cart-0}:commands"', '"😀"', "[1, 2", '{"a": 1}', "0x10", "'single'",
+    '"shop:replies:x"', '"{shop-0}:commands"', '"😀"', "[1, 2", '{"a": 1}', "0x10", "'single'",
 ]  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def command_id_in(payload: bytes) -> str | None:
 def fuzz(seed: int, count: int) -> dict[str, int]:
     """Outcomes by kind. Raises `AssertionError` where a payload has not exactly one."""
     rnd = random.Random(seed)
-    fold = BatchDecider(cart, partitions=1, payload_bytes_max=65_536)
+    fold = BatchDecider(shop, partitions=1, payload_bytes_max=65_536)
     partition = Partition(0)
     kinds = {"accepted": 0, "rejected": 0, "unreadable": 0, "duplicate": 0}
     seen: set[str] = set()
@@ -109,7 +109,7 @@ def fuzz(seed: int, count: int) -> dict[str, int]:
 
 def rate(payloads: list[bytes]) -> float:
     """Commands a second through the fold alone."""
-    fold = BatchDecider(cart, partitions=1, payload_bytes_max=65_536)
+    fold = BatchDecider(shop, partitions=1, payload_bytes_max=65_536)
     entries = [entry(i, payload) for i, payload in enumerate(payloads)]
     started = time.perf_counter()
     fold.decide(Partition(0), Batch(0, entries))

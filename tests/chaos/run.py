@@ -214,14 +214,14 @@ class Chaos:
 
     def _waiting(self) -> int:
         with self.redis.now.client() as client:
-            return sum(int(client.xlen(f"{{cart-{p}}}:commands")) for p in range(PARTITIONS))
+            return sum(int(client.xlen(f"{{shop-{p}}}:commands")) for p in range(PARTITIONS))
 
     def _set_clock_ahead(self, by_s: float) -> None:
         """Ids go on from there; so a server that comes after is behind by as much."""
         stream_id = f"{int((time.time() + by_s) * 1000)}-0"
         with self.redis.now.client() as client:
             for partition in range(PARTITIONS):
-                key = f"{{cart-{partition}}}:commands"
+                key = f"{{shop-{partition}}}:commands"
                 with client.pipeline() as at_once, suppress(redis.ResponseError):
                     at_once.xadd(key, {"clock": "ahead"}, id=stream_id)
                     at_once.xdel(key, stream_id)

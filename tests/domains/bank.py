@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from ingest import Command, Decider, Domain, Identifier, Rejected
+from ingest import Aggregate, Command, Domain, Identifier, Rejected, event
 
 DAILY_LIMIT_CENTS = 100_000
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class Deposited:
     cents: int
     note: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class Transferred:
     cents: int
     to_account: str
@@ -45,14 +45,12 @@ def evolve(state: Account, event: Event) -> Account:
 
 
 class Deposit(Command):
-    type: Literal["Deposit"] = "Deposit"
     account_id: Identifier
     cents: int  # unbounded: the log's column is what bounds it
     note: str | None = None
 
 
 class Transfer(Command):
-    type: Literal["Transfer"] = "Transfer"
     account_id: Identifier
     cents: Annotated[int, Field(gt=0)]
     to_account: Identifier
@@ -61,7 +59,6 @@ class Transfer(Command):
 class Touch(Command):
     """Is accepted, and changes nothing."""
 
-    type: Literal["Touch"] = "Touch"
     account_id: Identifier
 
 
@@ -86,14 +83,17 @@ class AccountRow:
     last_transfer: date | None
 
 
-bank = Domain(
-    name="bank",
-    id_field="account_id",
-    commands=(Deposit, Transfer, Touch),
-    events={"Deposited": Deposited, "Transferred": Transferred},
-    decider=Decider(initial=Account(), decide=decide, evolve=evolve),
-    folded="accounts",
-    row=lambda state: AccountRow(state.balance, state.transferred_on),
-    row_type=AccountRow,
-    read_models=Path(__file__).parent / "bank_read_models",
+def row(state: Account) -> AccountRow:
+    return AccountRow(state.balance, state.transferred_on)
+
+
+account = Aggregate(
+    name="account",
+    key="account_id",
+    initial=Account(),
+    decide=decide,
+    evolve=evolve,
+    table="accounts",
+    row=row,
 )
+bank = Domain("bank", (account,), read_models=Path(__file__).parent / "bank_read_models")

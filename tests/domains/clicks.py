@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import Field, NaiveDatetime
 
-from ingest import Command, Decider, Domain, Identifier, Rejected
+from ingest import Aggregate, Command, Domain, Identifier, Rejected, event
 
 ASLEEP = timedelta(minutes=30)
 
@@ -49,7 +49,7 @@ class Place:
 # --- events
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class SessionBegun:
     visitor: UUID
     device: Device
@@ -73,7 +73,7 @@ class Clicked:
     trail: tuple[Place, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class SessionEnded:
     ending: Ending
     on: date
@@ -142,7 +142,6 @@ def evolve(state: Session, event: Event) -> Session:
 
 
 class Begin(Command):
-    type: Literal["Begin"] = "Begin"
     session_id: Identifier
     visitor: UUID
     device: Device
@@ -155,7 +154,6 @@ class Begin(Command):
 
 
 class Click(Command):
-    type: Literal["Click"] = "Click"
     session_id: Identifier
     page: str
     clicked_at: datetime
@@ -168,7 +166,6 @@ class Click(Command):
 
 
 class End(Command):
-    type: Literal["End"] = "End"
     session_id: Identifier
     ending: Ending
     on: date
@@ -215,14 +212,12 @@ def decide(state: Session, command: Begin | Click | End) -> list[Event]:
             return [SessionEnded(command.ending, command.on, command.happy, state.pages)]
 
 
-clicks = Domain(
-    name="clicks",
-    id_field="session_id",
-    commands=(Begin, Click, End),
-    events={"SessionBegun": SessionBegun, "Clicked": Clicked, "SessionEnded": SessionEnded},
-    decider=Decider(initial=Session(), decide=decide, evolve=evolve),
-    folded="sessions",
-    row=lambda state: state,
-    row_type=Session,
-    read_models=Path(__file__).parent / "clicks_read_models",
+session = Aggregate(
+    name="session",
+    key="session_id",
+    initial=Session(),
+    decide=decide,
+    evolve=evolve,
+    table="sessions",
 )
+clicks = Domain("clicks", (session,), read_models=Path(__file__).parent / "clicks_read_models")

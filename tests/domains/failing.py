@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from ingest import Command, Decider, Domain, Identifier
+from ingest import Aggregate, Command, Domain, Identifier, event
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class Kept:
     text: str
 
 
 class Fail(Command):
-    type: Literal["Fail"] = "Fail"
     id: Identifier
     text: str
 
@@ -35,20 +33,22 @@ def refuse(state: str, event: Kept) -> str:
     return event.text
 
 
+def accept(state: str, command: Fail) -> list[Kept]:
+    return [Kept(command.text)]
+
+
+def row(state: str) -> Kept:
+    return Kept(state)
+
+
 def _domain(decide: Any, evolve: Any) -> Domain:
-    return Domain(
-        name="failing",
-        id_field="id",
-        commands=(Fail,),
-        events={"Kept": Kept},
-        decider=Decider(initial="", decide=decide, evolve=evolve),
-        folded="rows_of_it",
-        row=lambda state: Kept(state),
-        row_type=Kept,
+    kept = Aggregate(
+        name="kept", key="id", initial="", decide=decide, evolve=evolve, table="rows_of_it", row=row
     )
+    return Domain("failing", (kept,))
 
 
 failing = _domain(decide, evolve)
-mended = _domain(lambda state, command: [Kept(command.text)], evolve)
+mended = _domain(accept, evolve)
 forgetful = _domain(decide, refuse)
 """Cannot evolve by what `mended` has decided."""

@@ -10,20 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from ingest import Command, Decider, Domain, Identifier, Upcast
+from ingest import Aggregate, Command, Domain, Identifier, Upcast, event
 
 MODELS = Path(__file__).parent / "shop_read_models"
 LOG = Path(__file__).parent.parent / "fixtures" / "shop_log"
 """Written with `then`."""
 
 
-@dataclass(frozen=True, slots=True)
+@event(name="Sold")
 class SoldThen:
     name: str
     price: float
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class Sold:
     schema_version: ClassVar[int] = 3
     name: str
@@ -50,7 +50,6 @@ class SellThen(Command):
 
 
 class Sell(Command):
-    type: Literal["Sell"] = "Sell"
     till: Identifier
     name: str
     cents: int
@@ -61,35 +60,29 @@ def sell(number: int, **fields: Any) -> dict[str, Any]:
     return {"type": "Sell", "command_id": str(number), "till": "a", "name": "Tea", **fields}
 
 
-then = Domain(
-    name="shop",
-    id_field="till",
-    commands=(SellThen,),
-    events={"Sold": SoldThen},
-    decider=Decider(
-        initial=Till(),
-        decide=lambda state, c: [SoldThen(c.name, c.price)],
-        evolve=lambda state, e: replace(state, sales=state.sales + 1),
-    ),
-    folded="tills",
-    row=lambda state: state,
-    row_type=Till,
-    read_models=MODELS / "then",
-)
+def decide_then(state: Till, command: SellThen) -> list[SoldThen]:
+    return [SoldThen(command.name, command.price)]
 
+
+def evolve_then(state: Till, event: SoldThen) -> Till:
+    return replace(state, sales=state.sales + 1)
+
+
+def decide(state: Till, command: Sell) -> list[Sold]:
+    return [Sold(command.name.upper(), command.cents, command.channel)]
+
+
+till_then = Aggregate(
+    name="till", key="till", initial=Till(), decide=decide_then, evolve=evolve_then, table="tills"
+)
+then = Domain("shop", (till_then,), read_models=MODELS / "then")
+
+till = Aggregate(
+    name="till", key="till", initial=Till(), decide=decide, evolve=evolve, table="tills"
+)
 now = Domain(
-    name="shop",
-    id_field="till",
-    commands=(Sell,),
-    events={"Sold": Sold},
-    decider=Decider(
-        initial=Till(),
-        decide=lambda state, c: [Sold(c.name.upper(), c.cents, c.channel)],
-        evolve=evolve,
-    ),
-    folded="tills",
-    row=lambda state: state,
-    row_type=Till,
+    "shop",
+    (till,),
     read_models=MODELS / "now",
     upcasts=(
         Upcast(

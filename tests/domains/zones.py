@@ -5,6 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ingest.cart import cart
+from ingest.shop import shop
 
-zones = replace(cart, read_models=Path(__file__).parent / "zones_read_models")
+zones = replace(shop, read_models=Path(__file__).parent / "zones_read_models")

@@ -6,7 +6,7 @@ const [socket, partitions] = process.argv.slice(2);
 const client = new Redis(socket);
 const asked = command("by-ioredis");
 await client.xadd(
-  `{cart-${partitionOf(asked.cart_id, partitions)}}:commands`, "*", "command", JSON.stringify(asked),
+  `{shop-${partitionOf(asked.cart_id, partitions)}}:commands`, "*", "command", JSON.stringify(asked),
 );
 const [[, [[, [, outcome]]]]] = await client.xread(
   "COUNT", 1, "BLOCK", 30_000, "STREAMS", asked.reply_to, "0",

@@ -5,7 +5,7 @@ import { command, partitionOf } from "./command.js";
 const [socket, partitions] = process.argv.slice(2);
 const client = await createClient({ socket: { path: socket } }).connect();
 const asked = command("by-redis");
-await client.xAdd(`{cart-${partitionOf(asked.cart_id, partitions)}}:commands`, "*", {
+await client.xAdd(`{shop-${partitionOf(asked.cart_id, partitions)}}:commands`, "*", {
   command: JSON.stringify(asked),
 });
 const [{ messages }] = await client.xRead(

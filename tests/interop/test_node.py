@@ -11,7 +11,9 @@ import pytest
 from ingest.contract import asyncapi, commands_schema, events_schema, outcomes_schema
 from ingest.domain import Domain
 from tests.contracts import DOMAINS, PRICED, READABLE, UNREADABLE
+from tests.oracle import partition_of
 from tests.running import Up
+from tests.test_partitions import COUNTS
 
 Node = Callable[..., str]
 
@@ -25,6 +27,12 @@ def test_a_client_sends_a_command_and_reads_its_outcome(
     assert (outcome["outcome"], outcome["command_id"]) == ("accepted", f"by-{client}")
     again = json.loads(node(f"node_{client}.js", socket, 4).splitlines()[-1])
     assert again["position"] == outcome["position"]
+
+
+def test_in_javascript_an_id_has_the_same_partition(node: Node) -> None:
+    ids = [aggregate_id for aggregate_id in COUNTS if "\0" not in aggregate_id]
+    found = [int(partition) for partition in node("partition.js", 97, *ids).split()]
+    assert found == [partition_of(aggregate_id, 97) for aggregate_id in ids]
 
 
 @pytest.mark.parametrize("domain", DOMAINS, ids=lambda domain: domain.name)

@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 import redis
 from pydantic_core import to_json
 
-from ingest.cart import cart
 from ingest.command import partition_of
 from ingest.keys import command_stream, reply_prefix
 from ingest.outcome import Outcome
 from ingest.producer import Producer
+from ingest.shop import shop
 from pipeline.extras.bench.load import PARTITIONS, baskets, own_redis
 from pipeline.extras.bench.table import Figure
 from pipeline.extras.driven import Pipeline
@@ -40,7 +40,7 @@ BACKLOG = 20_000
 
 SENT_AT_ONCE = 2_000
 
-REPLY_KEY = reply_prefix(cart.name) + "bench"
+REPLY_KEY = reply_prefix(shop.name) + "bench"
 WRITTEN_BYTES = 4096
 FSYNCS = 300
 POLL_S = 0.005
@@ -117,7 +117,7 @@ def _latencies(settings: Settings, seconds: float) -> list[float]:
 
 
 def _stream(command: dict[str, Any]) -> str:
-    return command_stream(cart.name, partition_of(command["cart_id"], PARTITIONS))
+    return command_stream(shop.name, partition_of(command["cart_id"], PARTITIONS))
 
 
 def _fsyncs(folder: Path) -> list[float]:
@@ -134,7 +134,7 @@ def _fsyncs(folder: Path) -> list[float]:
 
 def _full_load(settings: Settings, seconds: float) -> None:
     """Keep the streams filled, but not more and more."""
-    streams = [command_stream(cart.name, partition) for partition in range(PARTITIONS)]
+    streams = [command_stream(shop.name, partition) for partition in range(PARTITIONS)]
     client = redis.Redis.from_url(settings.reachable_redis, protocol=2)
     until = time.monotonic() + seconds + WARM_UP_S
     with client, Producer(settings.reachable_redis) as producer:
@@ -172,7 +172,7 @@ class _Publishes:
         warm = int(STEADY_RATE * WARM_UP_S) // PARTITIONS
         while status(settings).lag:
             time.sleep(0.1)
-        log = Log.open(settings.events, domain=cart.name)
+        log = Log.open(settings.events, domain=shop.name)
         ends = {p: log.next_position(p) for p in range(PARTITIONS)}
         while self._thread.is_alive() and (not self._found or self._found[-1][1] != ends):
             time.sleep(POLL_S)

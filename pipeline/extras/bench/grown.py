@@ -6,8 +6,8 @@ import shutil
 import time
 from pathlib import Path
 
-from ingest.cart import AddProduct
 from ingest.producer import Producer
+from ingest.shop.cart import AddProduct
 from pipeline.extras.bench.load import PARTITIONS, baskets, cart_ids, fill, log_of_carts, own_redis
 from pipeline.extras.bench.table import Figure
 from pipeline.extras.bench.throughput import drained

@@ -15,12 +15,12 @@ import pyarrow as pa
 import redis
 from pydantic_core import to_json
 
-from ingest.cart import cart
 from ingest.command import partition_of
 from ingest.entries import Batch
 from ingest.keys import command_stream, partitions_key
 from ingest.producer import Producer
 from ingest.server import EmbeddedServer
+from ingest.shop import shop
 from pipeline.decide.batch import BatchDecider
 from pipeline.decide.outcomes import Outcomes
 from pipeline.decide.partition import Partition
@@ -42,7 +42,7 @@ CARTS = """
         {partition}::INTEGER AS partition, i AS position,
         (1700000000000 + i // 100)::VARCHAR || '-' || (i % 100)::VARCHAR AS stream_id,
         CASE WHEN added THEN 'ProductAdded' ELSE 'CheckedOut' END AS event_type,
-        cart_id AS aggregate_id, i % {length} + 1 AS version,
+        'cart' AS aggregate, cart_id AS aggregate_id, i % {length} + 1 AS version,
         'c-{partition}-' || i::VARCHAR AS command_id,
         NULL::VARCHAR AS correlation_id, NULL::VARCHAR AS causation_id,
         TIMESTAMP '2023-11-14' + INTERVAL (i // 100) MILLISECOND AS recorded_at,
@@ -68,7 +68,7 @@ def own_redis(data: Path) -> Iterator[Settings]:
     try:
         server.keep_running()
         with redis.Redis.from_url(server.url) as client:
-            client.set(partitions_key(cart.name), PARTITIONS)
+            client.set(partitions_key(shop.name), PARTITIONS)
         yield Settings(data=data, redis_url=server.url, partitions=PARTITIONS)
     finally:
         server.stop()
@@ -130,7 +130,7 @@ def drain(url: str) -> float:
     seen, started = 0, time.perf_counter()
     with redis.Redis.from_url(url, protocol=2) as client:
         for partition in range(PARTITIONS):
-            stream, last = command_stream(cart.name, partition), b"0"
+            stream, last = command_stream(shop.name, partition), b"0"
             while found := client.xread({stream: last}, count=READ_COUNT):
                 entries = found[0][1]
                 last = entries[-1][0]
@@ -140,8 +140,8 @@ def drain(url: str) -> float:
 
 def log_of_baskets(settings: Settings) -> None:
     """The demo's commands, decided and committed without Redis."""
-    log = Log.create(settings.events, partitions=PARTITIONS, domain=cart.name)
-    fold = BatchDecider(cart, partitions=PARTITIONS, payload_bytes_max=settings.payload_bytes_max)
+    log = Log.create(settings.events, partitions=PARTITIONS, domain=shop.name)
+    fold = BatchDecider(shop, partitions=PARTITIONS, payload_bytes_max=settings.payload_bytes_max)
     partitions = [
         Partition(number, outcomes=Outcomes(log=log, number=number)) for number in range(PARTITIONS)
     ]
@@ -161,7 +161,7 @@ def log_of_baskets(settings: Settings) -> None:
             commit(partitions[of])
     for partition in partitions:
         commit(partition)
-    Schemas(cart, log)
+    Schemas(shop, log)
 
 
 def cart_ids(partition: int, count: int) -> list[str]:
@@ -175,7 +175,7 @@ def log_of_carts(
     settings: Settings, events: int, *, length: int, items: int, checked_out: bool
 ) -> None:
     """Carts of `length` events over `items` products, the last perhaps a check-out; large files."""
-    log = Log.create(settings.events, partitions=PARTITIONS, domain=cart.name)
+    log = Log.create(settings.events, partitions=PARTITIONS, domain=shop.name)
     each = events // PARTITIONS // length * length
     check_out = length - 1 if checked_out else length
     with session() as db:
@@ -188,5 +188,5 @@ def log_of_carts(
                     first=first, last=min(each, first + LARGE_FILE),
                 )  # fmt: skip
                 rows: pa.Table = db.sql(query).to_arrow_table()
-                log.append(partition, first, rows.cast(cart.schema))
-    Schemas(cart, log)
+                log.append(partition, first, rows.cast(shop.schema))
+    Schemas(shop, log)

@@ -9,7 +9,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from ingest.cart import State, cart, evolve
+from ingest.shop import shop
+from ingest.shop.cart import State, cart, evolve
 from pipeline.extras.bench.load import PARTITIONS, log_of_baskets, log_of_carts
 from pipeline.extras.bench.table import Figure
 from pipeline.log.log import Log
@@ -35,8 +36,8 @@ def _of(title: str, settings: Settings) -> list[Figure]:
     bare = _bare_selects(settings)
     built = rebuild(settings, [], everything=True, seen=lambda *_: None)
     bare = (bare + _bare_selects(settings)) / 2
-    selects = sum(model.seconds for model in built if model.name != cart.folded)
-    (folded,) = (model for model in built if model.name == cart.folded)
+    selects = sum(model.seconds for model in built if model.name != cart.table)
+    (folded,) = (model for model in built if model.name == cart.table)
     cores = os.cpu_count() or 1
     return [
         Figure(f"rebuild of {len(built) - 1} SELECTs, {title}", selects, "s",
@@ -49,15 +50,15 @@ def _of(title: str, settings: Settings) -> list[Figure]:
 
 def _bare_selects(settings: Settings) -> float:
     """Seconds that DuckDB takes for the SELECTs of the .sql files, into tables in memory."""
-    log = Log.open(settings.events, domain=cart.name)
+    log = Log.open(settings.events, domain=shop.name)
     until = {p: log.next_position(p) for p in range(PARTITIONS)}
-    rows = rows_between(log, cart.schema, {}, until)
+    rows = rows_between(log, shop.schema, {}, until)
     started = time.perf_counter()
     with session() as db:
         db.execute("SET enable_progress_bar = false")
-        for model in read_models(cart):
+        for model in read_models(shop):
             if isinstance(model, Select):
-                query = with_relations(cart.schema, rows, f"SELECT * FROM ({model.sql}\n)")
+                query = with_relations(shop.schema, rows, f"SELECT * FROM ({model.sql}\n)")
                 db.execute(f"CREATE TEMP TABLE {model.name} AS {query}")
     return time.perf_counter() - started
 
@@ -72,15 +73,15 @@ def _bare_evolves(settings: Settings, cores: int) -> float:
 def _bare_evolve(settings: Settings) -> float:
     """Events a second of evolve on the first partition's events, all decoded before."""
     gc.disable()  # as a rebuild does
-    log = Log.open(settings.events, domain=cart.name)
-    decoder = Decoder(cart)
+    log = Log.open(settings.events, domain=shop.name)
+    decoder = Decoder(shop)
     happened = []
-    for rows in scan(cart, log, {0: log.next_position(0)}):
+    for rows in scan(shop, log, {0: log.next_position(0)}):
         ids = rows["aggregate_id"].to_pylist()
         happened += [(i, e) for i, e in zip(ids, decoder.events(rows), strict=True) if e]
     states: dict[str, State] = {}
     started = time.perf_counter()
     for aggregate_id, event in happened:
-        state = states.get(aggregate_id, cart.decider.initial)
+        state = states.get(aggregate_id, cart.initial)
         states[aggregate_id] = evolve(state, event)
     return len(happened) / (time.perf_counter() - started)

@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from ingest.cart import cart
 from ingest.entries import Batch, Entry
+from ingest.shop import shop
 from pipeline.decide.batch import BatchDecider
 from pipeline.decide.partition import Partition
 from pipeline.engine.garbage import not_now
@@ -122,7 +122,7 @@ def drained(settings: Settings, sent: list[dict[str, Any]]) -> Drained:
 
 def _decided(payloads: list[bytes]) -> float:
     """Commands a second that one partition decides, without Redis and without a log."""
-    decider = BatchDecider(cart, partitions=1, payload_bytes_max=max(map(len, payloads)))
+    decider = BatchDecider(shop, partitions=1, payload_bytes_max=max(map(len, payloads)))
     partition = Partition(0)
     entries: list[Entry] = [(b"%d-0" % at, payload, []) for at, payload in enumerate(payloads, 1)]
     with not_now():  # as in a program
@@ -138,7 +138,7 @@ def _validated(payloads: list[bytes]) -> float:
     started = time.perf_counter()
     for payload in payloads:
         with suppress(ValidationError):
-            cart.validate_json(payload)
+            shop.validate_json(payload)
     return len(payloads) / (time.perf_counter() - started)
 
 
@@ -153,7 +153,7 @@ def _rebuilt_s(settings: Settings, *flags: str) -> float:
 
 def _size(settings: Settings) -> int:
     """Bytes of the log once the small files of the run are merged."""
-    log = Log.open(settings.events, domain=cart.name)
+    log = Log.open(settings.events, domain=shop.name)
     compact(settings, log)
     return sum(f.path.stat().st_size for p in range(PARTITIONS) for f in log.files(p))
 
@@ -161,5 +161,5 @@ def _size(settings: Settings) -> int:
 def _positions(settings: Settings) -> dict[int, int]:
     if not (settings.events / ABOUT).exists():
         return {}
-    log = Log.open(settings.events, domain=cart.name)
+    log = Log.open(settings.events, domain=shop.name)
     return {p: end for p in range(PARTITIONS) if (end := log.next_position(p))}

@@ -11,28 +11,28 @@ from typing import Annotated, Literal, TypeAlias, assert_never
 
 from pydantic import Field
 
-from ingest import Command, Decider, Domain, Identifier, Rejected
+from ingest import Aggregate, Command, Domain, Identifier, Rejected, event
 
 # --- events: what has happened; their fields are columns of the log
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class OrderPlaced:
     customer_id: str
     amount_cents: int
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class OrderPaid:
     paid_cents: int
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class OrderShipped:
     carrier: str
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class OrderCancelled:
     refund_cents: int
 
@@ -75,26 +75,22 @@ Cents: TypeAlias = Annotated[int, Field(gt=0, le=100_000_000, description="In ce
 
 
 class PlaceOrder(Command):
-    type: Literal["PlaceOrder"] = "PlaceOrder"
     order_id: Identifier
     customer_id: Identifier
     amount_cents: Cents
 
 
 class PayOrder(Command):
-    type: Literal["PayOrder"] = "PayOrder"
     order_id: Identifier
     paid_cents: Cents
 
 
 class ShipOrder(Command):
-    type: Literal["ShipOrder"] = "ShipOrder"
     order_id: Identifier
     carrier: Identifier
 
 
 class CancelOrder(Command):
-    type: Literal["CancelOrder"] = "CancelOrder"
     order_id: Identifier
 
 
@@ -130,24 +126,18 @@ def decide(order: Order, command: OrderCommand) -> list[Event]:
 # --- the domain
 
 
-def row(order: Order) -> Order:
-    return order
-
+order = Aggregate(
+    name="order",
+    key="order_id",
+    initial=Order(),
+    decide=decide,
+    evolve=evolve,
+    table="orders",
+)
 
 domain = Domain(
-    name="starter",
-    id_field="order_id",
-    commands=(PlaceOrder, PayOrder, ShipOrder, CancelOrder),
-    events={
-        "OrderPlaced": OrderPlaced,
-        "OrderPaid": OrderPaid,
-        "OrderShipped": OrderShipped,
-        "OrderCancelled": OrderCancelled,
-    },
-    decider=Decider(initial=Order(), decide=decide, evolve=evolve),
-    folded="orders",
-    row=row,
-    row_type=Order,
+    "starter",
+    (order,),
     read_models=Path(__file__).parent / "read_models",
     queries="pipeline.extras.starter.queries",
 )

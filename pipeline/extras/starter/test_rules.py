@@ -14,10 +14,10 @@ from pipeline.extras.starter.domain import (
     PayOrder,
     PlaceOrder,
     ShipOrder,
-    domain,
+    order,
 )
 
-an_order = Spec(domain.decider)
+an_order = Spec(order)
 placed = OrderPlaced("ada", 4200)
 
 place = PlaceOrder(command_id="1", order_id="7", customer_id="ada", amount_cents=4200)

@@ -1,25 +1,24 @@
 """The shopping cart: add a product, remove one, check out.
 
-In every domain's order: events, state, evolve, commands, decide, and last the domain itself.
+In every aggregate's order: events, state, evolve, commands, decide, and last the aggregate itself.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple, TypeAlias, assert_never
 
 from immutables import Map
 from pydantic import Field
 
+from ingest.aggregate import Aggregate
 from ingest.command import Command, Identifier
-from ingest.decider import Decider
-from ingest.domain import Domain
 from ingest.errors import Rejected
+from ingest.events import event
 
 # --- events: their fields are columns of the log; a rename changes the storage format
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class ProductAdded:
     """Units of a product came into the cart."""
 
@@ -28,7 +27,7 @@ class ProductAdded:
     unit_price_cents: int
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class ProductRemoved:
     """Units of a product left the cart."""
 
@@ -38,7 +37,7 @@ class ProductRemoved:
     """What the removed units were worth: their share of what that product had cost in this cart."""
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class CheckedOut:
     """The cart was closed with what was in it."""
 
@@ -109,7 +108,6 @@ Cents: TypeAlias = Annotated[int, Field(ge=0, le=100_000_000, description="In ce
 class AddProduct(Command):
     """Put units of a product into the cart, at a price."""
 
-    type: Literal["AddProduct"] = "AddProduct"
     cart_id: Identifier
     product_id: Identifier
     quantity: Quantity
@@ -119,7 +117,6 @@ class AddProduct(Command):
 class RemoveProduct(Command):
     """Take units of a product out of the cart."""
 
-    type: Literal["RemoveProduct"] = "RemoveProduct"
     cart_id: Identifier
     product_id: Identifier
     quantity: Quantity
@@ -128,7 +125,6 @@ class RemoveProduct(Command):
 class CheckOut(Command):
     """Close the cart; it may not be empty."""
 
-    type: Literal["CheckOut"] = "CheckOut"
     cart_id: Identifier
 
 
@@ -156,11 +152,10 @@ def decide(state: State, command: CartCommand) -> list[Event]:
     assert_never(command)
 
 
-# --- the domain
+# --- the aggregate
 
 
-@dataclass(frozen=True, slots=True)
-class CartRow:
+class CartRow(NamedTuple):
     """What the read model `carts` shows of a cart."""
 
     status: Literal["open", "checked out"]
@@ -174,19 +169,6 @@ def row(state: State) -> CartRow:
     return CartRow(status, state.units, state.value_cents)
 
 
-cart = Domain(
-    name="cart",
-    id_field="cart_id",
-    commands=(AddProduct, RemoveProduct, CheckOut),
-    events={
-        "ProductAdded": ProductAdded,
-        "ProductRemoved": ProductRemoved,
-        "CheckedOut": CheckedOut,
-    },
-    decider=Decider(initial=Open(), decide=decide, evolve=evolve),
-    folded="carts",
-    row=row,
-    row_type=CartRow,
-    read_models="projections.cart",
-    queries="projections.cart.queries",
+cart: Aggregate[State, CartCommand, Event] = Aggregate(
+    name="cart", key="cart_id", initial=Open(), decide=decide, evolve=evolve, table="carts", row=row
 )
