@@ -1,12 +1,12 @@
-"""The write side: commands, what a domain is, the shop that ships, producers, Redis Streams.
+"""The write side: commands, what a domain is, the shop, producers, Redis Streams.
 
-    a domain     events  annotations  aggregate  domain  loading  spec  shop  code_digest  contract
-                 event_contract
+    rules        events  annotations  aggregate  policy  domain  spec  shop
+    around them  loading  code_digest  contract  event_contract  graph
     its data     command  reading  columns  envelope  outcome
     sending      wire  replies  producer  async_producer
     receiving    source  stop  reader  line  joining  repair  scripts  answers  halted  strays
     telling      event_stream
-    Redis        keys  stream_id  entries  client  diagnosis  outage  acl  server…
+    Redis        keys  stream_id  entries  redis_clock  client  diagnosis  outage  acl  server…
     all sides    errors  durable  rights  crash  child
 
 Handed on from here is what the author of a domain and a sender of commands import. Each name loads
@@ -34,19 +34,21 @@ if TYPE_CHECKING:
     )
     from ingest.events import event
     from ingest.outcome import Outcome
+    from ingest.policy import Later, Of
     from ingest.producer import Producer
     from ingest.server_socket import embedded_url
     from ingest.spec import Spec
 
 __all__ = [
     "Aggregate", "AsyncProducer", "Command", "CommandInvalid", "CommandTooLarge", "Domain",
-    "FoldlogError", "Identifier", "NotAvailable", "Outcome", "OutcomeTimeout", "Producer",
-    "RedisUnreachable", "Rejected", "Spec", "Upcast", "embedded_url", "event",
+    "FoldlogError", "Identifier", "Later", "NotAvailable", "Of", "Outcome", "OutcomeTimeout",
+    "Producer", "RedisUnreachable", "Rejected", "Spec", "Upcast", "embedded_url", "event",
 ]  # fmt: skip
 
 _MODULES = {
     "Aggregate": "aggregate", "AsyncProducer": "async_producer", "Command": "command",
-    "Domain": "domain", "Identifier": "command", "Outcome": "outcome", "Producer": "producer",
+    "Domain": "domain", "Identifier": "command", "Later": "policy", "Of": "policy",
+    "Outcome": "outcome", "Producer": "producer",
     "Spec": "spec", "Upcast": "domain", "embedded_url": "server_socket", "event": "events",
 }  # fmt: skip
 """Name → its module; every other name is an error. No module has such a name: it would hide it."""

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, cast
 from ingest.annotations import classes, parameter, returned
 from ingest.columns.record import has_fields
 from ingest.command import Command, command_type
-from ingest.envelope import FOLDED_COLUMNS, OUTCOME_TYPES, columns_of
+from ingest.envelope import FOLDED_COLUMNS, SYSTEM_TYPES, columns_of
 from ingest.errors import DomainInvalid
 from ingest.events import event_name
 
@@ -54,7 +54,7 @@ class Aggregate(Generic[S, C, E]):
             if self.key not in command.model_fields:
                 raise DomainInvalid(f"{command.__name__} has no field {self.key}")
         for name in self.events:
-            if name in OUTCOME_TYPES:
+            if name in SYSTEM_TYPES:
                 raise DomainInvalid(f"event {name}: the log itself uses that name")
         self._check_row()
 

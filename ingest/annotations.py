@@ -30,7 +30,7 @@ def returned(function: Callable[..., Any], where: str) -> Any:
 
 def classes(annotation: Any, where: str) -> tuple[type, ...]:
     """A union's classes, or one. Raises `DomainInvalid` where a part is no class."""
-    found = tuple(_parts(annotation))
+    found = tuple(parts(annotation))
     for part in found:
         if not isinstance(part, type):
             raise DomainInvalid(f"{where}: {part} is no class")
@@ -53,15 +53,16 @@ def _annotation(function: Callable[..., Any], name: str, where: str) -> Any:
     return hints[name]
 
 
-def _parts(annotation: Any) -> Iterator[Any]:
+def parts(annotation: Any) -> Iterator[Any]:
+    """What a union is of, also one within another; or the annotation itself."""
     origin = get_origin(annotation)
     if origin is Annotated:
-        yield from _parts(get_args(annotation)[0])
+        yield from parts(get_args(annotation)[0])
     elif origin in (Union, types.UnionType):
         for part in get_args(annotation):
-            yield from _parts(part)
+            yield from parts(part)
     elif hasattr(annotation, "__value__"):  # type X = A | B
-        yield from _parts(annotation.__value__)
+        yield from parts(annotation.__value__)
     else:
         yield annotation
 

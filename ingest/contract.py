@@ -121,12 +121,13 @@ def _message(name: str, about: str, more: Schema, at: str) -> Schema:
 
 
 def _commands_channel(domain: Domain, messages: Iterable[str]) -> Schema:
+    fields = ", ".join(f"{a.key} of {a.name}" for a in domain.aggregates)
     return {
         "address": "{stream}:commands",
         "title": "Commands, a Redis Stream for each partition",
         "description": "XADD one field, `command`. An aggregate belongs in the partition"
         " crc32(id) % N, with the unsigned CRC-32 of zlib and gzip, of the id's UTF-8 bytes, or"
-        f" where it holds {{…}} of what is inside. The id is in {_keys(domain)}; the key"
+        f" where it holds {{…}} of what is inside. The id is the field {fields}; the key"
         f" `{partitions_key(domain.name)}` holds N.",
         "parameters": {
             "stream": {
@@ -138,13 +139,6 @@ def _commands_channel(domain: Domain, messages: Iterable[str]) -> Schema:
         },
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
     }
-
-
-def _keys(domain: Domain) -> str:
-    if len(domain.aggregates) == 1:
-        return domain.aggregates[0].key
-    names = ((a.key, ", ".join(map(command_type, a.commands))) for a in domain.aggregates)
-    return "; ".join(f"{key} of {commands}" for key, commands in names)
 
 
 def _outcomes_channel(domain: Domain) -> Schema:

@@ -18,6 +18,7 @@ from ingest.code_digest import code_digest
 from ingest.command import Command, command_type
 from ingest.envelope import arrow_type, log_schema
 from ingest.errors import DomainInvalid, NotAvailable
+from ingest.policy import Policy, declared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,8 @@ class Domain:
     name: str
     """Names the streams: `{shop-3}:commands`. Never change it while a log exists."""
     aggregates: tuple[Aggregate[Any, Any, Any], ...]
+    policies: tuple[Policy, ...] = ()
+    """What happens because something happened; see `ingest.policy`."""
     _: KW_ONLY
     read_models: Path | str | None = None
     """The folder with the domain's .sql files, or the package that has them beside its code.
@@ -77,6 +80,7 @@ class Domain:
                     f"event {name} has schema version {self.schema_version(name)}: it needs an"
                     f" Upcast from each version before, and has them from {declared}"
                 )
+        _check_policies(self)
         _check_upcasts(self)
 
     @cached_property
@@ -93,6 +97,15 @@ class Domain:
     def deciders(self) -> Mapping[type, Aggregate[Any, Any, Any]]:
         """Command class → the aggregate that decides it."""
         return {command: a for a in self.aggregates for command in a.commands}
+
+    @cached_property
+    def reactions(self) -> Mapping[type, tuple[Policy, ...]]:
+        """Event class → the policies that react to it."""
+        found: dict[type, tuple[Policy, ...]] = {}
+        for said in map(declared, self.policies):
+            for cls in said.events:
+                found[cls] = (*found.get(cls, ()), said.policy)
+        return found
 
     @cached_property
     def _by_command(self) -> Mapping[str, Aggregate[Any, Any, Any]]:
@@ -127,7 +140,7 @@ class Domain:
     @cached_property
     def schema(self) -> pa.Schema:
         """A row of this domain's log."""
-        return log_schema(self.events)
+        return log_schema(self.events, sends=bool(self.policies))
 
     @cached_property
     def stored_schema(self) -> pa.Schema:
@@ -163,6 +176,23 @@ def _check_distinct(what: str, names: Iterable[str]) -> None:
         if name in found:
             raise DomainInvalid(f"two {what} {name}; each has its own")
         found.add(name)
+
+
+def _check_policies(domain: Domain) -> None:
+    """Raises `DomainInvalid` where one reacts to, or sends, what no aggregate has."""
+    happens = {*domain.events.values()}
+    for said in map(declared, domain.policies):
+        name = getattr(said.policy, "__name__", said.policy)
+        for cls in said.events:
+            if cls not in happens:
+                raise DomainInvalid(
+                    f"policy {name} reacts to {cls.__name__}, which is no event here"
+                )
+        for cls in (*said.sends, *said.defers):
+            if cls not in (*domain.commands, Command):
+                raise DomainInvalid(
+                    f"policy {name} sends {cls.__name__}, which no aggregate here decides"
+                )
 
 
 def _check_upcasts(domain: Domain) -> None:

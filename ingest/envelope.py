@@ -1,11 +1,16 @@
 """A row of the log: the envelope, and beside it one typed nullable column for each event field.
 
-Everything that happened to a command is a row. Most rows are the domain's events; three event types
-are the system's own, so that every command has an outcome in the log, in order:
+Everything that happened to a command is a row. Most rows are the domain's events; some event types
+are the system's own. Three of them give every command an outcome in the log, in order:
 
     CommandRejected    a rule said no: `reason`, and the command as it was sent in `payload`
     CommandUnreadable  it was no valid command: `reason`, and its first bytes in `payload`
     NothingChanged     it was accepted, and caused no event
+
+Two more are of what policies send, in the commit that holds the cause; `payload` is the command:
+
+    CommandSent        to an aggregate in `to_partition`
+    CommandDeferred    to the aggregate itself, when it is `due_at`
 
 These names, and the columns' names and types, are the storage format.
 """
@@ -14,7 +19,8 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 from uuid import UUID
@@ -29,10 +35,15 @@ REJECTED = "CommandRejected"
 UNREADABLE = "CommandUnreadable"
 NOTHING_CHANGED = "NothingChanged"
 OUTCOME_TYPES = (REJECTED, UNREADABLE, NOTHING_CHANGED)
+SENT = "CommandSent"
+DEFERRED = "CommandDeferred"
+SYSTEM_TYPES = (*OUTCOME_TYPES, SENT, DEFERRED)
+"""The event types that are not a domain's."""
 
 _ENVELOPE = (
     ("partition", pa.int32(), ""),
     ("position", pa.int64(), "0, 1, 2 … in the partition."),  # without gaps
+    # Of a command that was sent, where that stands: 2/118 is position 118 of partition 2.
     ("stream_id", pa.string(), "The command's, in its Redis Stream."),
     ("event_type", pa.string(), ""),
     ("aggregate", pa.string(), "Which kind of aggregate it happened to."),
@@ -51,7 +62,21 @@ ENVELOPE = pa.schema([(name, column) for name, column, _ in _ENVELOPE])
 ENVELOPE_ABOUT = {name: about for name, _, about in _ENVELOPE}
 """The envelope's columns → what a contract in print says of each; often nothing."""
 
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What rows of a policy's commands have beside the envelope."""
+
+    to_partition: int
+    hops: int
+    """How many sends have led to it, since the last deadline."""
+    due_at: datetime | None
+
+
 OUTCOME_COLUMNS = pa.schema([("reason", pa.string()), ("payload", pa.binary())])
+
+SENDING_COLUMNS = pa.schema([("to_partition", pa.int64()), ("hops", pa.int64()), ("due_at", TIME)])
+"""Those of `Sending`; the log of a domain without policies has none of them."""
 
 LOG_KEY = "x-log"
 """Under which a contract in print says what an event's fields are in the log."""
@@ -104,7 +129,7 @@ def _stands_for(annotation: Any) -> str:
 def event_columns(events: Mapping[str, type]) -> dict[str, pa.DataType]:
     """The columns of all event types together: the same name must have the same type."""
     together: dict[str, pa.DataType] = {}
-    taken = {*ENVELOPE.names, *OUTCOME_COLUMNS.names}
+    taken = {*ENVELOPE.names, *SENDING_COLUMNS.names, *OUTCOME_COLUMNS.names}
     spelled: dict[str, str] = {}
     for event_type, cls in events.items():
         for name, column in columns_of(cls).items():
@@ -125,7 +150,10 @@ def event_columns(events: Mapping[str, type]) -> dict[str, pa.DataType]:
     return together
 
 
-def log_schema(events: Mapping[str, type]) -> pa.Schema:
-    """The Arrow schema of a row: envelope, the events' columns, then `reason` and `payload`."""
+def log_schema(events: Mapping[str, type], *, sends: bool = False) -> pa.Schema:
+    """The Arrow schema of a row: envelope, the events' columns, then `reason` and `payload`.
+
+    With `sends`, also the columns of what policies send.
+    """
     body = pa.schema(list(event_columns(events).items()))
-    return pa.schema([*ENVELOPE, *body, *OUTCOME_COLUMNS])
+    return pa.schema([*ENVELOPE, *body, *(SENDING_COLUMNS if sends else ()), *OUTCOME_COLUMNS])

@@ -21,6 +21,7 @@ from ingest.keys import behind_stream, command_stream, halted_key, partitions_ke
 from ingest.line import ANSWER_S, Line
 from ingest.outage import LOST, RETRY_FIRST_S, Backoff, is_mistake
 from ingest.outcome import Outcome
+from ingest.redis_clock import RedisClock
 from ingest.scripts import Changed
 from ingest.stream_id import as_numbers
 
@@ -89,6 +90,7 @@ class StreamReader:
         self._backoff = Backoff(self._stream)
         self._answers = Answers(self._stream)
         self._closed = False
+        self.clock = RedisClock()
 
     def poll(self) -> list[Entry]:
         """The entries that have arrived; often none. Raises `RedisUnreachable` if it refuses."""
@@ -107,9 +109,10 @@ class StreamReader:
                 if now > self._asked_at + BLOCK_MS / 1000 + ANSWER_S:
                     raise TimeoutError(f"no answer for {now - self._asked_at:.0f} s")
                 return []
-            response, *begins = [
-                self._connection.read_response(disable_decoding=True) for _ in range(3)
+            response, *begins, clock = [
+                self._connection.read_response(disable_decoding=True) for _ in range(4)
             ]
+            self.clock.set(*clock)
             self._backoff.succeeded()
             asked_for, self._asked_for = self._asked_for, 0
             self._check_below(begins)
@@ -163,6 +166,7 @@ class StreamReader:
             ("XREAD", "COUNT", self._count, "BLOCK", BLOCK_MS, "STREAMS", *self._from, *ids),
             ("XRANGE", self._behind, "-", "+", "COUNT", 1),
             ("XRANGE", self._stream, "-", "+", "COUNT", 1),
+            ("TIME",),
         ]
         self._connection.send_packed_command(self._connection.pack_commands(request))
         self._read = {batch.first_id for batch in (*self._committed, *self._handed_out)}
@@ -184,7 +188,9 @@ class StreamReader:
         if self._handed_out:
             return False
         line = self._line = Line(self._pool.get_connection())
-        (partitions,) = line.ask(("GET", partitions_key(self._domain)))
+        partitions, clock = line.ask(("GET", partitions_key(self._domain)), ("TIME",))
+        self.clock.forget()
+        self.clock.set(*clock)
         line.send([("HDEL", halted_key(self._domain), self._partition)], lambda _: None)
         if partitions != b"%d" % self._partitions:
             line.ask(("SET", partitions_key(self._domain), self._partitions))

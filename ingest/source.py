@@ -26,6 +26,15 @@ class Share(Protocol):
         """Those that are to be read now; the first call opens them."""
         ...
 
+    def waits(self, number: int) -> bool:
+        """Whether a partition has something to decide that is in no stream."""
+        ...
+
+    @property
+    def pause_s(self) -> float:
+        """How long it may be until it is asked so again."""
+        ...
+
 
 class _CommandPart(StatelessSourcePartition[Batch]):
     def __init__(self, share: Share, stop: Stop) -> None:
@@ -49,10 +58,10 @@ class _CommandPart(StatelessSourcePartition[Batch]):
             self._turn += 1
             partition, reader = readers[self._turn % len(readers)]
             entries = reader.poll()
-            if entries:
+            if entries or self._share.waits(partition):
                 crash.point("read.batch")
                 return [Batch(partition, entries)]
-        _wait([reader for _, reader in readers])
+        _wait([reader for _, reader in readers], min(WAIT_MAX_S, self._share.pause_s))
         return []
 
     def next_awake(self) -> datetime:
@@ -60,12 +69,12 @@ class _CommandPart(StatelessSourcePartition[Batch]):
         return datetime.now(UTC)
 
 
-def _wait(readers: Sequence[StreamReader]) -> None:
-    """Until an answer of Redis has come, a reader has something to do, or `WAIT_MAX_S` is over."""
+def _wait(readers: Sequence[StreamReader], most_s: float) -> None:
+    """Until an answer of Redis has come, a reader has something to do, or `most_s` is over."""
     now = time.monotonic()
-    due = min((reader.due_at for reader in readers), default=now + WAIT_MAX_S)
+    due = min((reader.due_at for reader in readers), default=now + most_s)
     sockets = [socket for reader in readers for socket in reader.sockets]
-    seconds = max(0.0, min(WAIT_MAX_S, due - now))
+    seconds = max(0.0, min(most_s, due - now))
     if sockets:
         select.select(sockets, [], [], seconds)
     else:

@@ -58,9 +58,11 @@ class Wire:
         fields: dict[str, Any]
         if isinstance(command, Command):
             fields = command.model_dump(mode="json", exclude_none=True)
+            if not command.command_id:
+                del fields["command_id"]
         else:
             fields = {**command}
-            fields.setdefault("command_id", str(uuid.uuid4()))
+        fields.setdefault("command_id", str(uuid.uuid4()))
         if reply_to is not None:
             fields["reply_to"] = reply_to
         aggregate_id = self._domain.id_in(fields)

@@ -4,6 +4,7 @@
     log       the event log, the only truth
     decide    commands into rows
     replay    rows into events and states
+    react     what partitions send to each other
     deployment  a domain on a data directory
     feed      events out, to whoever follows the log
     engine    a dataflow as a program

@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 
 from ingest.domain import Domain
-from ingest.envelope import OUTCOME_TYPES
+from ingest.envelope import SYSTEM_TYPES
 from projections.folded import LiveFolded
 from projections.model import Model, Select, View, read_models
 from projections.refusal import refused
@@ -51,7 +51,7 @@ def declarations(domain: Domain, noted: Collection[str] = ()) -> Declarations:
     models = read_models(domain)
     if _made and _made[0] is domain and _made[1].models == models:
         return _made[1]
-    event_types = [*domain.events, *OUTCOME_TYPES]
+    event_types = [*domain.events, *SYSTEM_TYPES]
     same = repr((_code(), str(domain.schema), event_types, definitions(domain.schema)))
     live: dict[str, LiveSelect | LiveFolded] = {}
     proofs = set()

@@ -17,7 +17,7 @@ from ingest import crash, rights
 from ingest.errors import NoRoom, one_line
 from projections.connection import ReadModels
 from projections.held import Held
-from projections.model import RELATIONS
+from projections.model import TAKEN
 from projections.relations import Positions
 from projections.sql import named, quoted
 
@@ -37,7 +37,7 @@ def export(published: Path, folder: Path) -> tuple[list[Path], Positions]:
             rights.share(folder)
             shown = "SELECT view_name FROM duckdb_views() WHERE database_name = 'read_models'"
             names = db.execute(f"{shown} AND schema_name = 'main' AND NOT internal").fetchall()
-            paths = [folder / f"{n}.parquet" for (n,) in sorted(names) if n not in RELATIONS]
+            paths = [folder / f"{n}.parquet" for (n,) in sorted(names) if n not in TAKEN]
             for path in paths:
                 beside = quoted(str(_beside(path)))
                 db.execute(f"COPY (FROM {named(path.stem)}) TO {beside} (FORMAT parquet)")

@@ -8,7 +8,7 @@ from projections.model import Folded
 from projections.sql import named, quoted, sql_type
 
 
-def states(aggregate: str) -> str:
+def states_of(aggregate: str) -> str:
     """The relation with the new rows of a kind of aggregate: its id, version and columns."""
     return f"states of {aggregate}"
 
@@ -38,7 +38,7 @@ class LiveFolded:
         columns = "".join(f"{named(name)}, " for name in self.model.columns)
         return (
             f"SELECT aggregate_id AS {named(self.model.key)}, {columns}version, first_at, last_at"
-            f" FROM (SELECT * FROM {named(states(self.model.aggregate))}"
+            f" FROM (SELECT * FROM {named(states_of(self.model.aggregate))}"
             " QUALIFY row_number() OVER (PARTITION BY aggregate_id ORDER BY version DESC) = 1)"
             " JOIN (SELECT aggregate_id, min(occurred_at) AS first_at, max(occurred_at) AS last_at"
             f" FROM events WHERE aggregate = {quoted(self.model.aggregate)}"

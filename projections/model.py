@@ -21,6 +21,9 @@ from projections.syntax import relations_in
 RELATIONS = ("events", "rejections", "outcomes")
 """What a SELECT that is kept live reads from; see `projections.relations`."""
 
+TAKEN = (*RELATIONS, "sends", "deadlines")
+"""Names that no read model can have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Folded:
@@ -131,9 +134,14 @@ def read_models(domain: Domain) -> tuple[Model, ...]:
         for kind in domain.aggregates
     ]
     tables = [model.name for model in folded]
+    for name in tables:
+        if name.lower() in RELATIONS:
+            raise ReadModelInvalid(
+                f"domain {domain.name}: there is a relation named {name}; name the table otherwise"
+            )
     paths = sql_files(domain)
     for name, path in paths.items():
-        if name in (*tables, *RELATIONS):
+        if name in (*tables, *TAKEN):
             raise ReadModelInvalid(f"{path}: there is a relation named {name}; rename the file")
     upcasts = "".join(sorted(map(repr, domain.upcasts)))
     selects: list[Select] = []

@@ -2,9 +2,16 @@
 
 events      the domain's events: every column of the log but `reason` and `payload`
 rejections  commands that came to nothing: envelope, `reason`, and `payload` as bytes
-outcomes    one row for each command: `partition`, `stream_id`, `command_id`, `aggregate_id`,
-            `outcome` (accepted, rejected, unreadable), `reason`, `first_position`, `last_position`,
-            `recorded_at`
+outcomes    one row for each command: `partition`, `stream_id`, `command_id`, `aggregate`,
+            `aggregate_id`, `outcome` (accepted, rejected, unreadable), `reason`, `first_position`,
+            `last_position`, `recorded_at`
+
+Where the domain has policies, two more show what these have sent, a row for each:
+
+sends       `partition`, `position`, `aggregate`, `aggregate_id`, `command`, `correlation_id`,
+            `causation_id`, `recorded_at`, `hops`, `to_partition`, `state` (waiting, or its
+            outcome), `reason`, `first_position` of its outcome in that partition
+deadlines   the same with `due_at`, without `hops` and `to_partition`; its `state` may be replaced
 """
 
 from __future__ import annotations
@@ -19,7 +26,16 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.envelope import ENVELOPE, NOTHING_CHANGED, OUTCOME_COLUMNS, REJECTED, UNREADABLE
+from ingest.envelope import (
+    DEFERRED,
+    ENVELOPE,
+    OUTCOME_COLUMNS,
+    REJECTED,
+    SENDING_COLUMNS,
+    SENT,
+    SYSTEM_TYPES,
+    UNREADABLE,
+)
 from projections.sql import named, quoted, sql_type
 
 
@@ -79,13 +95,14 @@ KEPT_VARIABLE = "foldlog_kept"
 
 def definitions(schema: pa.Schema, log: str = "log") -> dict[str, str]:
     """Each relation's SELECT over the SQL relation `log`, which has the log's columns."""
-    outcome_types = f"('{REJECTED}', '{UNREADABLE}', '{NOTHING_CHANGED}')"
-    events = [n for n in schema.names if n not in OUTCOME_COLUMNS.names]
+    not_of_events = {*OUTCOME_COLUMNS.names, *SENDING_COLUMNS.names}
+    events = [n for n in schema.names if n not in not_of_events]
     rejections = [n for n in ENVELOPE.names if n not in ("version", "schema_version")]
+    sends = f" WHERE event_type NOT IN ('{SENT}', '{DEFERRED}')" if _has_sends(schema) else ""
     return {
         "events": (
             f"SELECT {', '.join(map(named, events))} FROM {log}"
-            f" WHERE event_type NOT IN {outcome_types}"
+            f" WHERE event_type NOT IN {SYSTEM_TYPES}"
         ),
         "rejections": (
             f"SELECT {', '.join(rejections)}, reason, payload FROM {log}"
@@ -93,13 +110,51 @@ def definitions(schema: pa.Schema, log: str = "log") -> dict[str, str]:
         ),
         "outcomes": (
             "SELECT partition, stream_id, any_value(command_id) AS command_id,"
-            " any_value(aggregate_id) AS aggregate_id,"
+            " any_value(aggregate) AS aggregate, any_value(aggregate_id) AS aggregate_id,"
             f" CASE max(event_type) FILTER (event_type IN ('{REJECTED}', '{UNREADABLE}'))"
             f" WHEN '{REJECTED}' THEN 'rejected' WHEN '{UNREADABLE}' THEN 'unreadable'"
             " ELSE 'accepted' END AS outcome,"
             " any_value(reason) AS reason, min(position) AS first_position,"
             " max(position) AS last_position, any_value(recorded_at) AS recorded_at"
-            f" FROM {log} GROUP BY partition, stream_id"
+            f" FROM {log}{sends} GROUP BY partition, stream_id"
+        ),
+    }
+
+
+def _has_sends(schema: pa.Schema) -> bool:
+    return set(SENDING_COLUMNS.names) <= set(schema.names)
+
+
+def sent(schema: pa.Schema, log: str) -> dict[str, str]:
+    """`sends` and `deadlines` over the SQL relation `log`, where the domain has policies.
+
+    They are for questions: no read model is kept live from them.
+    """
+    if not _has_sends(schema):
+        return {}
+    about = (
+        "SELECT s.partition, s.position, s.aggregate, s.aggregate_id,"
+        " json_extract_string(decode(s.payload), '$.type') AS command,"
+        " s.correlation_id, s.causation_id, s.recorded_at"
+    )
+    outcomes = definitions(schema, f"(FROM {log} WHERE contains(stream_id, '/'))")["outcomes"]
+    joined = (
+        f" FROM {log} s LEFT JOIN ({outcomes}) o ON o.partition = s.to_partition"
+        " AND o.stream_id = s.partition || '/' || s.position"
+    )
+    newer = (
+        "lead(s.position) OVER (PARTITION BY s.partition, s.aggregate, s.aggregate_id, command"
+        " ORDER BY s.position)"
+    )
+    return {
+        "sends": (
+            f"{about}, s.hops, s.to_partition, coalesce(o.outcome, 'waiting') AS state, o.reason,"
+            f" o.first_position{joined} WHERE s.event_type = '{SENT}'"
+        ),
+        "deadlines": (
+            f"{about}, s.due_at, coalesce(o.outcome, CASE WHEN {newer} IS NULL THEN 'waiting' ELSE"
+            f" 'replaced' END) AS state, o.reason, o.first_position{joined}"
+            f" WHERE s.event_type = '{DEFERRED}'"
         ),
     }
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from ingest.domain import Domain
 from projections.declarations import declarations
-from projections.folded import LiveFolded, states
+from projections.folded import LiveFolded, states_of
 from projections.held import Held
 from projections.model import Folded, Stored, View, hidden_table
 from projections.relations import (
@@ -35,6 +35,7 @@ from projections.relations import (
     Positions,
     definitions,
     empty_rows,
+    sent,
     with_relations,
 )
 from projections.sql import named, quoted
@@ -170,6 +171,8 @@ class Tables:
             self._db.execute(f"DROP VIEW main.{named(name)}")
         for name, sql in definitions(self._domain.schema, "live.log").items():
             self._view(name, sql)
+        for name, sql in sent(self._domain.schema, "live.log").items():
+            self._view(name, sql)
         for model in (*self.stored, *self.views):
             shown = model.sql if isinstance(model, View) else self._declared.live[model.name].view
             self._view(model.name, shown)
@@ -179,22 +182,28 @@ class Tables:
     def _view(self, name: str, sql: str) -> None:
         self._db.execute(f"CREATE VIEW main.{named(name)} AS {sql}")
 
-    def apply(self, models: Sequence[Stored], log: str) -> None:
+    def apply(self, models: Sequence[Stored], log: str, states: States) -> None:
         """Merge the rows of the SELECT `log` into the models' tables.
 
-        Where an aggregate's table is among the models, `seen_states` has the row of every one that
-        has events there.
+        Where an aggregate's table is among the models, `states` has the row of every one that has
+        events there.
         """
-        for model in models:
-            live = self._declared.live[model.name]
-            query = with_relations(self._domain.schema, log, live.batch, live.source)
-            (held,) = self._db.execute(f"SELECT count(*) FROM {model.table}").fetchone() or (0,)
-            if held:
-                self._db.execute(f"CREATE OR REPLACE TEMP TABLE batch AS {query}")
-                self._db.execute(live.merge("batch"))
-                self._db.execute("DROP TABLE batch")
-            else:
-                self._db.execute(f"INSERT INTO {model.table} {query}")
+        with self.seen(**{states_of(kind): table for kind, table in states.items()}):
+            for model in models:
+                if not isinstance(model, Folded) or len(states[model.aggregate]):
+                    self._apply(model, log)
+
+    def _apply(self, model: Stored, log: str) -> None:
+        live = self._declared.live[model.name]
+        query = with_relations(self._domain.schema, log, live.batch, live.source)
+        (held,) = self._db.execute(f"SELECT count(*) FROM {model.table}").fetchone() or (0,)
+        if not held:
+            self._db.execute(f"INSERT INTO {model.table} {query}")
+            return
+        made = self._db.execute(f"CREATE OR REPLACE TEMP TABLE batch AS {query}").fetchone()
+        if made != (0,):  # a merge of nothing takes as long as one of a little
+            self._db.execute(live.merge("batch"))
+        self._db.execute("DROP TABLE batch")
 
     def build(
         self,
@@ -232,12 +241,8 @@ class Tables:
         with log.reading():
             rows = current_rows(self._domain, log, since, until, files)
             asked = any(isinstance(model, Folded) for model in models)
-            with self.seen_states(folded(since, until) if asked else {}):
-                self.apply(models, f"SELECT * FROM ({rows}) WHERE {where}")
-
-    def seen_states(self, rows: States) -> AbstractContextManager[None]:
-        """Let the aggregates' tables read their rows."""
-        return self.seen(**{states(kind): table for kind, table in rows.items()})
+            states = folded(since, until) if asked else {}
+            self.apply(models, f"SELECT * FROM ({rows}) WHERE {where}", states)
 
     @contextmanager
     def seen(self, **tables: pa.Table) -> Iterator[None]:

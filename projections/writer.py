@@ -197,13 +197,13 @@ class Writer:
         """
 
         def work() -> None:
-            self._tables.apply(self._tables.stored, "SELECT * FROM flush_rows")
+            self._tables.apply(self._tables.stored, "SELECT * FROM flush_rows", states)
             self._tables.move_to(until, last_ids)
 
         spans = ", ".join(
             f"partition {p} positions {self.positions[p]}-{until[p] - 1}" for p in last_ids
         )
-        with self._tables.seen(flush_rows=rows), self._tables.seen_states(states):
+        with self._tables.seen(flush_rows=rows):
             self._attempt(f"at {spans}", work)
         self.positions = dict(until)
 

@@ -76,7 +76,7 @@ class InProcess:
         if hasattr(self, "reader"):
             self.writer.close()
         self.partitions = [
-            restore(self.domain, self.log, number, DEDUPE_WINDOW)[0]
+            restore(self.domain, self.log, number, DEDUPE_WINDOW)
             for number in range(self.log.partitions)
         ]
         settings = Settings(data=self.folder, export_interval_s=0, compact_interval_s=0)
@@ -93,7 +93,7 @@ class InProcess:
         decided = self.fold.decide(partition, Batch(number, entries))
         partition.apply(decided)
         if len(decided.rows):
-            self.log.append(number, decided.first, decided.rows)
+            self.log.append(number, decided.first, decided.rows, inputs=decided.inputs)
         return decided
 
     def flush(self, _: object = None) -> None:
@@ -193,7 +193,8 @@ class Up:
                 now = status(self.settings)
             except (FoldlogError, duckdb.Error):
                 return False
-            return now.lag == 0 and now.unpublished == 0 and now.published_age_s is not None
+            waiting = now.lag or now.sent.waiting or now.unpublished
+            return waiting == 0 and now.published_age_s is not None
 
         wait_for(settled, "the pipeline to settle", seconds)
 

@@ -26,6 +26,7 @@ FLOORS = [
     ["pipeline/log"],
     ["pipeline/decide"],
     ["pipeline/replay"],
+    ["pipeline/scenario.py", "pipeline/react"],
     ["pipeline/deployment.py"],
     ["pipeline/feed"],
     ["pipeline/engine"],

@@ -50,7 +50,7 @@ class Bank:
         snapshot = self._snapshots.open(0)
         if not from_snapshot:
             snapshot.discard()
-        self.partition, _ = restore(bank, self.log, 0, self._window, snapshot)
+        self.partition = restore(bank, self.log, 0, self._window, snapshot)
         end = self.partition.next_position
         self.partition.outcomes = Outcomes(self._window, self.log, 0, end, self._recent)
 

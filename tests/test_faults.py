@@ -62,7 +62,7 @@ def test_a_disk_that_is_full_at_a_commit_stops_it_in_one_line_and_with_room_it_g
     pipeline = up(settings)
     pipeline.settle()
     shown = read(settings.published, "outcomes")["outcomes"]
-    assert [row[4] for row in shown] == ["unreadable"] * 400
+    assert [row[5] for row in shown] == ["unreadable"] * 400
     assert pipeline.stop() == 0
     assert foldlog(settings, "verify").returncode == 0
 
@@ -167,7 +167,8 @@ def take_over(settings: Settings, log: Log, url: str) -> None:
     fold = BatchDecider(domain, partitions=4, payload_bytes_max=settings.payload_bytes_max)
     with redis.Redis.from_url(url, protocol=2) as client:
         for number in range(4):
-            partition, last_id = restore(domain, log, number, A_DAY)
+            partition = restore(domain, log, number, A_DAY)
+            last_id = partition.inputs.stream_id
             found = client.xrange(command_stream("shop", number), f"({last_id}")
             entries = [(i, f[b"command"], []) for i, f in found]
             decided = fold.decide(partition, Batch(number, entries))

@@ -21,8 +21,10 @@ from ingest.errors import LogDamaged, LogMismatch, Superseded
 from ingest.shop import shop
 from pipeline.decide.outcomes import A_DAY
 from pipeline.lock import alone
-from pipeline.log.log import COMPACTING, Log, Tail
+from pipeline.log.inputs import Inputs
+from pipeline.log.log import COMPACTING, Log
 from pipeline.log.schemas import Schemas, remembered
+from pipeline.log.tail import Tail
 from pipeline.replay.restore import restore
 from tests.running import InProcess, entry
 
@@ -71,7 +73,7 @@ def filled(folder: Path, commits: list[int]) -> Log:
 def test_a_commit_is_a_file_named_by_its_first_position(tmp_path: Path) -> None:
     log = filled(tmp_path, [3, 2])
     assert [f.path.name for f in log.files(0)] == [f"{0:020}.parquet", f"{3:020}.parquet"]
-    assert log.tail(0) == Tail(5, "1700000000000-4")
+    assert log.tail(0) == Tail(5, Inputs("1700000000000-4"))
     assert list(log.folder.rglob("*.tmp")) == []
 
 

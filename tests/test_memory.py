@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ingest.cart import cart
-
+from ingest.shop import shop
 from pipeline.extras.bench.load import log_of_carts
 from pipeline.log.log import Log
 from pipeline.replay.states import Refold
@@ -18,7 +17,7 @@ from projections.writer import Writer
 MEMORY_MB = 64
 """Flushes of these read models take 85 where they may."""
 
-SELECTS = {model.name for model in read_models(cart) if isinstance(model, Select)}
+SELECTS = {model.name for model in read_models(shop) if isinstance(model, Select)}
 
 EVENTS, LENGTH = 1_200_000, 2
 
@@ -28,10 +27,10 @@ def test_read_models_are_merged_where_duckdb_may_take_less_than_it_would(
 ) -> None:
     settings = Settings(data=tmp_path)
     log_of_carts(settings, EVENTS, length=LENGTH, items=LENGTH, checked_out=False)
-    log = Log.open(settings.events, domain=cart.name)
+    log = Log.open(settings.events, domain=shop.name)
     ends = {p: log.next_position(p) for p in range(log.partitions)}
     writer = Writer.open(
-        settings.writers_file, cart, log, Refold(cart, log), SELECTS, memory_mb=MEMORY_MB
+        settings.writers_file, shop, log, Refold(shop, log), SELECTS, memory_mb=MEMORY_MB
     )
     writer.migrate()
     flushes = EVENTS // settings.flush_rows_max

@@ -214,7 +214,7 @@ def test_what_stands_in_the_way_is_one_line(settings: Settings, up: Callable[...
     pipeline.settle()
     pipeline.stop()
     unknown = foldlog(settings, "rebuild", "nothing")
-    assert "these have: carts, cart_items" in unknown.stderr
+    assert "these have: carts, orders" in unknown.stderr
     with open(settings.data / "rebuild.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "another rebuild runs" in foldlog(settings, "rebuild", "--all").stderr

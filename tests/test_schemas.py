@@ -21,9 +21,9 @@ from ingest.aggregate import Aggregate
 from ingest.domain import Domain, Upcast
 from ingest.errors import LogDamaged, LogMismatch
 from ingest.server import EmbeddedServer
-from pipeline.log.compatibility import Declared, declared, incompatible
+from pipeline.log.compatibility import declared, incompatible
 from pipeline.log.log import Log
-from pipeline.log.schemas import Schemas, check, declarations, declare, remembered
+from pipeline.log.schemas import Schemas, declare, remembered
 from pipeline.operate.as_of import as_of
 from pipeline.operate.history import history
 from pipeline.operate.verify import verify
@@ -31,9 +31,9 @@ from pipeline.read.rebuild import rebuild
 from pipeline.settings import Settings
 from projections.upcast import check_upcasts
 from tests.command_line import one_line_of
-from tests.declaring import redeclared, taking
+from tests.declaring import taking
 from tests.domains import shop
-from tests.running import InProcess, Up, entry, foldlog
+from tests.running import Up, foldlog
 
 Fields = Mapping[str, Any]
 OLD: Fields = {"name": str, "cents": int, "note": str | None}
@@ -183,25 +183,6 @@ def test_of_two_writers_with_other_fields_the_second_is_told(tmp_path: Path) -> 
         other.note(rows)
     same.note(rows)
     assert remembered(log) == declared(first)
-
-
-def test_a_log_of_before_is_asked_once_and_remembers_then(tmp_path: Path) -> None:
-    shutil.copytree(shop.LOG, tmp_path / "data")
-    log = Log.open(tmp_path / "data" / "events", domain="shop")
-    changed = make_dataclass("Sold", [("title", str), ("price", float)])
-    with pytest.raises(LogMismatch, match="name is gone, title is new without a default"):
-        check(redeclared(shop.then, evolve=taking(lambda s, e: s, changed)), log)
-    assert declarations(log) == []
-    check(shop.now, log)
-    Schemas(shop.now, log)
-    then = Declared("Sold", 1, {"name": "string as ?", "price": "double as ?"})
-    assert remembered(log) == [then]
-    assert incompatible(domain_of(Sold={"name": Colour, "price": float}), [then]) == []
-    pipeline = InProcess(tmp_path / "data", shop.now, partitions=1)
-    decided = pipeline.decide(0, [entry(9, shop.sell(5, cents=7))])
-    Schemas(shop.now, log).note(decided.rows)
-    assert remembered(log) == [then, *declared(shop.now)]
-    pipeline.writer.close()
 
 
 def test_what_is_remembered_is_found_damaged_or_missing(settings: Settings) -> None:

@@ -91,7 +91,7 @@ def kept(rows: pa.Table, domain: Domain, sizes: list[int]) -> list[str]:
         tables.create(model)
         for batch in batches(rows, sizes):
             with tables.seen(batch_rows=batch):
-                tables.apply([model], "SELECT * FROM batch_rows")
+                tables.apply([model], "SELECT * FROM batch_rows", {})
         db.execute(f"CREATE VIEW shown AS {tables._declared.live[model.name].view}")
         return rows_of(db, "FROM shown")
 

@@ -51,7 +51,7 @@ class WithSnapshots(InProcess):
         snapshot = self.snapshots.open(0)
         self.resumed_at = snapshot.position
         reached = self.snapshots.reached
-        self.partitions = [restore(self.domain, self.log, 0, DEDUPE_WINDOW, snapshot, reached)[0]]
+        self.partitions = [restore(self.domain, self.log, 0, DEDUPE_WINDOW, snapshot, reached)]
 
     def handle(self, commands: list[dict[str, Any]], first: int = 0) -> None:
         decided = self.decide(0, [entry(first + i, c) for i, c in enumerate(commands)])
@@ -81,7 +81,7 @@ def everything_of(pipeline: InProcess, partition: Partition) -> Remembered:
 
 def folded(pipeline: InProcess) -> Remembered:
     """The same from the log alone."""
-    partition, _ = restore(pipeline.domain, pipeline.log, 0, DEDUPE_WINDOW)
+    partition = restore(pipeline.domain, pipeline.log, 0, DEDUPE_WINDOW)
     return everything_of(pipeline, partition)
 
 
@@ -243,9 +243,9 @@ def test_a_writer_that_slept_does_not_write_over_a_later_snapshot(tmp_path: Path
     path = tmp_path / "snapshots" / "0.sqlite"
     path.parent.mkdir()
     sleeper, awake = Snapshot(path, "code"), Snapshot(path, "code")
-    awake.write(10, "5-0", {("till", "a"): ("new", 10)})
+    awake.write(10, "5-0", {("till", "a"): ("new", 10)}, {})
     with pytest.raises(sqlite3.IntegrityError):
-        sleeper.write(3, "2-0", {("till", "a"): ("old", 3)})
+        sleeper.write(3, "2-0", {("till", "a"): ("old", 3)}, {})
     assert awake.load(("till", "a")) == ("new", 10)
     assert Snapshot(path, "code").position == 10
 

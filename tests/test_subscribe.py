@@ -20,7 +20,7 @@ import pytest
 
 from ingest.command import partition_of
 from ingest.contract import events_schema
-from ingest.envelope import OUTCOME_TYPES
+from ingest.envelope import SYSTEM_TYPES
 from ingest.errors import LogDamaged, LogMismatch, NotAvailable
 from ingest.shop import shop
 from ingest.shop.cart import CheckedOut, ProductAdded
@@ -70,7 +70,7 @@ def a_shops_log(folder: Path, count: int = 300, seed: int = 0) -> InProcess:
 
 def logged(pipeline: InProcess) -> list[dict[str, Any]]:
     """The events' rows in the log, partition by partition."""
-    return [r for r in pipeline.rows().to_pylist() if r["event_type"] not in OUTCOME_TYPES]
+    return [r for r in pipeline.rows().to_pylist() if r["event_type"] not in SYSTEM_TYPES]
 
 
 def where(events: Iterable[LoggedEvent]) -> list[tuple[int, int]]:

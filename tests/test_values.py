@@ -190,7 +190,7 @@ def ran(domain: Domain, sizes: list[int], restarts: list[bool]) -> Any:
     shown: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         log = Log.create(Path(folder), partitions=1, domain=domain.name)
-        partition, _ = restore(domain, log, 0, A_DAY)
+        partition = restore(domain, log, 0, A_DAY)
         for number, batch in enumerate(chunked(entries, sizes)):
             decided = fold.decide(partition, Batch(0, batch))
             log.append(0, decided.first, decided.rows)
@@ -198,7 +198,7 @@ def ran(domain: Domain, sizes: list[int], restarts: list[bool]) -> Any:
             made = FoldedRows(domain).tables(decided.changed)["kind"].to_pylist()
             shown |= {row["aggregate_id"]: row for row in made}
             if restarts and restarts[number % len(restarts)]:
-                partition, _ = restore(domain, log, 0, A_DAY)
+                partition = restore(domain, log, 0, A_DAY)
         refolded = Refold(domain, log)({}, {0: partition.next_position})["kind"].to_pylist()
         assert repr({row["aggregate_id"]: row for row in refolded}) == repr(shown)
         states = {i: partition.aggregates.get(("kind", i)) for i in "ab"}

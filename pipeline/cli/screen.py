@@ -60,6 +60,13 @@ def _lines(now: Status, before: Status | None, seconds: float) -> list[str]:
     lines.append(
         f"log          {now.rows:,} rows in {now.files:,} files{kept if now.kept_files else ''}"
     )
+    if sent := now.sent.waiting:
+        lines.append(f"sends        {sent:,} wait for their receivers")
+    if now.sent.next_due_at is not None:
+        due = f"{now.sent.next_due_at:%Y-%m-%d %H:%M:%S}"
+        lines.append(f"deadlines    {now.sent.deadlines:,} wait, the next one until {due}")
+    if now.sent.failed:
+        lines.append(f"sends        [red]{now.sent.failed:,} were rejected within a day[/]")
     if now.redis_error is not None:
         lines.append(f"Redis        [red]{escape(now.redis_error)}[/]")
     elif now.redis_memory_bytes is not None:

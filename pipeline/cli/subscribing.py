@@ -28,6 +28,9 @@ def subscribe(
         list[str] | None,
         typer.Option("--type", metavar="EVENT", help="Only these event types."),
     ] = None,
+    aggregate: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Only of this kind of aggregate.")
+    ] = None,
     aggregate_id: Annotated[
         str | None, typer.Option(metavar="ID", help="Only this aggregate's, for instance a cart's.")
     ] = None,
@@ -47,6 +50,7 @@ def subscribe(
     subscription = subscribe_to(
         since,
         types=types or [],
+        aggregate=aggregate,
         aggregate_id=aggregate_id,
         follow=not no_follow,
         settings=settings_from(data=data, domain=domain),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -14,10 +14,21 @@ from ingest.columns.column import TIME, as_is
 from ingest.columns.declared import record_of
 from ingest.command import Command
 from ingest.domain import Domain
-from ingest.envelope import ENVELOPE, NOTHING_CHANGED, OUTCOME_COLUMNS, REJECTED, UNREADABLE
+from ingest.envelope import (
+    DEFERRED,
+    ENVELOPE,
+    NOTHING_CHANGED,
+    OUTCOME_COLUMNS,
+    REJECTED,
+    SENT,
+    SYSTEM_TYPES,
+    UNREADABLE,
+    Sending,
+)
 from ingest.outcome import Kind
 from ingest.reading import PAYLOAD_KEPT_BYTES_MAX, Unreadable
 from pipeline.decide.aggregates import Key
+from pipeline.decide.sends import EPOCH, MICROSECOND, Send
 
 EVENT_TYPE_OF_OUTCOME: dict[Kind, str] = {
     "accepted": NOTHING_CHANGED,
@@ -25,8 +36,6 @@ EVENT_TYPE_OF_OUTCOME: dict[Kind, str] = {
     "unreadable": UNREADABLE,
 }
 """The log's own event types, for a command that caused no event of the domain."""
-
-EPOCH = datetime.fromtimestamp(0, UTC)
 
 _Row: TypeAlias = tuple[
     bytes, str, str | None, str | None, int | None, str | None, str | None, str | None,
@@ -48,11 +57,14 @@ class LogColumns:
         self._schema = domain.schema
         not_the_body = {*ENVELOPE.names, *OUTCOME_COLUMNS.names}
         self._body: dict[str, _ToLog] = {
-            name: _to_log(name, domain.events.values())
+            name: _to_log(name, [*domain.events.values(), Sending])
             for name in domain.schema.names
             if name not in not_the_body
         }
-        event_types = (*domain.events, *EVENT_TYPE_OF_OUTCOME.values())
+        self._of_class = {
+            cls: frozenset(record_of(cls).columns) for cls in (*domain.events.values(), Sending)
+        }
+        event_types = (*domain.events, *SYSTEM_TYPES)
         self._versions = {name: domain.schema_version(name) for name in event_types}
 
     def table(self, partition: int, first: int, rows: Sequence[_Row]) -> pa.Table:
@@ -61,6 +73,7 @@ class LogColumns:
             stream_ids, types, kinds, ids, versions, command_ids, correlations, causations,
             recorded, occurred, events, reasons, payloads,
         ) = zip(*rows, strict=True) if rows else [()] * 13  # fmt: skip
+        used = frozenset[str]().union(*(self._of_class.get(c, ()) for c in {*map(type, events)}))
         recorded_at = pa.array(recorded, pa.int64()).cast(TIME)
         said = array_of([None if time is None else time - EPOCH for time in occurred], TIME)
         columns = [
@@ -69,7 +82,8 @@ class LogColumns:
             stream_ids, types, kinds, ids, versions, command_ids, correlations, causations,
             recorded_at, pc.coalesce(said, recorded_at),
             [self._versions[event_type] for event_type in types],
-            *(self._values(name, events) for name in self._body),
+            *(self._values(name, events) if name in used else [None] * len(rows)
+              for name in self._body),
             reasons, payloads,
         ]  # fmt: skip
         return table_of(columns, self._schema)
@@ -102,6 +116,17 @@ class Rows(list[_Row]):
             stream_id, event_type, *key, version,
             command.command_id or None, command.correlation_id, command.causation_id,
             recorded_us, command.occurred_at, event, None, None,
+        ))  # fmt: skip
+
+    def add_send(self, stream_id: bytes, command: Command, send: Send) -> None:
+        """A command that follows from an event of the command in that entry."""
+        event_type = SENT if send.due_us is None else DEFERRED
+        due_at = None if send.due_us is None else EPOCH + send.due_us * MICROSECOND
+        self.append((
+            stream_id, event_type, *send.key, None,
+            command.command_id or None, send.correlation_id, send.causation_id,
+            send.recorded_us, send.occurred_at,
+            Sending(send.to_partition, send.hops, due_at), None, send.payload,
         ))  # fmt: skip
 
     def add_outcome(

@@ -24,10 +24,13 @@ class LoggedEvent:
     position: int
     stream_id: str
     event_type: str
+    aggregate: str
+    """Which kind of aggregate it happened to."""
     aggregate_id: str
     version: int
     """The aggregate's, after it."""
-    command_id: str
+    command_id: str | None
+    """None where a policy has sent the command."""
     correlation_id: str | None
     causation_id: str | None
     recorded_at: datetime
@@ -41,8 +44,8 @@ class LoggedEvent:
 
 
 _PLAIN = [
-    "partition", "position", "stream_id", "event_type", "aggregate_id", "version", "command_id",
-    "correlation_id", "causation_id", "schema_version",
+    "partition", "position", "stream_id", "event_type", "aggregate", "aggregate_id", "version",
+    "command_id", "correlation_id", "causation_id", "schema_version",
 ]  # fmt: skip
 _TIMES = ["recorded_at", "occurred_at"]
 

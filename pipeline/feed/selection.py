@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.domain import Domain
-from ingest.envelope import ENVELOPE, OUTCOME_TYPES
+from ingest.envelope import ENVELOPE, SYSTEM_TYPES
 from pipeline.feed.follower import Follower, Part
 from pipeline.log.log import Log
 from pipeline.replay.decode import Decoder
@@ -29,13 +29,17 @@ class Selection:
         positions: Positions,
         *,
         types: Sequence[str] = (),
+        aggregate: str | None = None,
         aggregate_id: str | None = None,
         until: Positions | None = None,
     ) -> None:
-        """Of some types or of all, of one aggregate or of all; with `until`, up to there."""
+        """Of some types or of all, of one kind of aggregate or of all, of one aggregate or of all;
+        with `until`, up to there.
+        """
         self.decoder = Decoder(domain)
         self._types = pa.array(types, pa.string()) if types else None
-        self._aggregate_id = aggregate_id
+        named = {"aggregate": aggregate, "aggregate_id": aggregate_id}
+        self._named = {column: name for column, name in named.items() if name is not None}
         columns = self.decoder.columns_with(*ENVELOPE.names)
         self._follower = Follower(log, positions, columns, until)
         self._parts: deque[Part] = deque()
@@ -62,9 +66,9 @@ class Selection:
 
     def _wanted(self, rows: pa.Table) -> pa.ChunkedArray:
         if self._types is None:
-            wanted = pc.invert(pc.is_in(rows["event_type"], pa.array(OUTCOME_TYPES)))
+            wanted = pc.invert(pc.is_in(rows["event_type"], pa.array(SYSTEM_TYPES)))
         else:
             wanted = pc.is_in(rows["event_type"], self._types)
-        if self._aggregate_id is not None:
-            wanted = pc.and_(wanted, pc.equal(rows["aggregate_id"], self._aggregate_id))
+        for column, name in self._named.items():
+            wanted = pc.and_(wanted, pc.equal(rows[column], name))
         return wanted

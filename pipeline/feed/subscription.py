@@ -35,23 +35,30 @@ def subscribe(
     since: Since = None,
     *,
     types: Sequence[str] = (),
+    aggregate: str | None = None,
     aggregate_id: str | None = None,
     follow: bool = True,
     settings: Settings | None = None,
 ) -> Subscription:
-    """Events from `since` on, of some types or of all, of one aggregate or of all.
+    """Events from `since` on, of some types or of all, of one kind of aggregate, or of one alone.
 
     `since` is a token, a time of recording (in UTC where it has no offset), "now", partition →
     position, or None for the first event. Without `follow` it ends where the log ends now. To read
     needs no right to write anywhere.
 
     Raises `LogMismatch` where there is no log of the domain, for a token of another log, and for
-    events that this code cannot read; `NotAvailable` for an event type that is none.
+    events that this code cannot read; `NotAvailable` for an event type or a kind that is none.
     """
     deployed = Deployment.open(settings or Settings())
     check(deployed.domain, deployed.log)
     return Subscription(
-        deployed.domain, deployed.log, since, types=types, aggregate_id=aggregate_id, follow=follow
+        deployed.domain,
+        deployed.log,
+        since,
+        types=types,
+        aggregate=aggregate,
+        aggregate_id=aggregate_id,
+        follow=follow,
     )
 
 
@@ -69,6 +76,7 @@ class Subscription:
         since: Since = None,
         *,
         types: Sequence[str] = (),
+        aggregate: str | None = None,
         aggregate_id: str | None = None,
         follow: bool = True,
     ) -> None:
@@ -91,6 +99,7 @@ class Subscription:
             log,
             positions,
             types=types,
+            aggregate=domain.aggregate(aggregate).name if aggregate else None,
             aggregate_id=aggregate_id,
             until=None if follow else ends,
         )

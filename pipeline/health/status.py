@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 from ingest import strays
 from pipeline.deployment import Deployment
 from pipeline.engine.programs import Program, running
 from pipeline.health.in_redis import ask
+from pipeline.health.sent import SentStatus, sent_status
 from pipeline.lock import is_held
 from pipeline.log.log import Log
 from pipeline.messages import last_errors
@@ -68,6 +69,8 @@ class Status:
     """What is wrong with Redis, and what to do; None where it answers."""
     strays: dict[str, int]
     """Commands in streams that no partition has: nobody reads them; see `ingest.strays`."""
+    sent: SentStatus
+    """What policies have sent, and the deadlines."""
     errors: list[dict[str, str]]
     """The last warnings and errors, oldest first; see `pipeline.messages`."""
 
@@ -104,6 +107,12 @@ class Status:
                 " see the pipeline's log"
             )
         found += [strays.warning(*stray) for stray in self.strays.items()]
+        if self.sent.failed:
+            found.append(
+                f"{self.sent.failed:,} command(s) of policies were rejected within a day, a mistake"
+                " in the domain; SELECT * FROM sends WHERE state NOT IN ('waiting', 'accepted'),"
+                " or FROM deadlines"
+            )
         return found
 
     def as_json(self, reasons: list[str]) -> dict[str, Any]:
@@ -114,6 +123,7 @@ class Status:
             **asdict(self),
             "lag": self.lag,
             "unpublished": self.unpublished,
+            "sent": {**asdict(self.sent), "next_due_at": _text(self.sent.next_due_at)},
         }
 
 
@@ -126,13 +136,13 @@ def status(settings: Settings, timeout_s: float = REDIS_TIMEOUT_S) -> Status:
     log = deployed.log
     published = positions_in(settings.published)
     before = [log.tail(number) for number in range(log.partitions)]
-    in_redis = ask(deployed, [tail.last_stream_id for tail in before], timeout_s)
+    in_redis = ask(deployed, [tail.inputs.stream_id for tail in before], timeout_s)
     # Once more: what has been committed since then waits for readers, and no longer in Redis.
     tails = [log.tail(number) for number in range(log.partitions)]
     partitions = [
         PartitionStatus(
             number,
-            tail.last_stream_id,
+            tail.inputs.stream_id,
             tail.next_position,
             published.get(number, 0),
             in_redis.lags.get(number),
@@ -160,8 +170,13 @@ def status(settings: Settings, timeout_s: float = REDIS_TIMEOUT_S) -> Status:
         redis_memory_bytes=in_redis.memory_bytes,
         redis_error=in_redis.error,
         strays=in_redis.strays,
+        sent=sent_status(deployed.domain, log),
         errors=last_errors(settings),
     )
+
+
+def _text(at: datetime | None) -> str | None:
+    return None if at is None else f"{at.isoformat()}Z"
 
 
 def _waiting_since(

@@ -22,9 +22,6 @@ from ingest.errors import NotAvailable, one_line
 from projections.session import session
 from projections.sql import named
 
-UNKNOWN = f"{AS}?"
-"""What a column of a log that remembers nothing stands for."""
-
 _ANNOTATIONS = {
     "string": "str",
     "int64": "int",
@@ -267,7 +264,7 @@ def _reads(now: str, old: str) -> bool:
     """Whether values of a field's old type are values of its type of now, but for None."""
     now, old = now.removesuffix(OR_NULL), old.removesuffix(OR_NULL)
     plain_text = now == "string" == _column(old)
-    return now == old or plain_text or old == f"{_column(now)}{UNKNOWN}"
+    return now == old or plain_text
 
 
 def _said(field_type: str) -> str:

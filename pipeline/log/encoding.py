@@ -12,12 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.envelope import ENVELOPE
+from pipeline.log.inputs import Inputs
 
 ROW_GROUP = 131_072
 
 
 RUN = b"foldlog.run"
 """In the footer of a commit: which run of which process wrote it."""
+
+
+INPUTS = b"foldlog.inputs"
+"""In the footer of each file: how far the inputs were read as of its end; see `log.inputs`."""
 
 
 _DELTA = {
@@ -39,24 +44,30 @@ def _run_of(path: Path) -> str:
     return "another writer"
 
 
-def encoded(rows: pa.Table, run: str = "") -> bytes:
+def inputs_in(metadata: pq.FileMetaData) -> Inputs:
+    """Raises `ValueError`, `TypeError` or `KeyError` where the footer does not say it."""
+    return Inputs.decoded((metadata.metadata or {})[INPUTS])
+
+
+def encoded(rows: pa.Table, inputs: Inputs, run: str = "") -> bytes:
     """A commit's rows, encoded for size: a command id takes 20 of the 27 bytes that an event of
     the cart needs.
 
     Rows are in the order of time, so a reader of some time skips the other row groups by their
     ranges.
     """
-    return _encoded(rows.schema, [rows], {RUN: run.encode()} if run else {})
+    about = {INPUTS: inputs.encoded()} | ({RUN: run.encode()} if run else {})
+    return _encoded(rows.schema, [rows], about)
 
 
-def encoded_compacted(schema: pa.Schema, pieces: Iterable[pa.Table]) -> bytes:
+def encoded_compacted(schema: pa.Schema, pieces: Iterable[pa.Table], inputs: Inputs) -> bytes:
     """The same of many commits' rows, of which it holds only a row group at a time.
 
     A piece may lack columns of the schema. A reader of one aggregate skips row groups by their
     Bloom filters.
     """
     filters = {"bloom_filter_options": {"aggregate_id": {"ndv": ROW_GROUP}}}
-    return _encoded(schema, _groups(schema, pieces), {}, filters)
+    return _encoded(schema, _groups(schema, pieces), {INPUTS: inputs.encoded()}, filters)
 
 
 def _groups(schema: pa.Schema, pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -90,6 +101,5 @@ def _encoded(
     with pq.ParquetWriter(buffer, schema, **options) as writer:
         for table in tables:
             writer.write_table(table, row_group_size=ROW_GROUP)
-        if about:
-            writer.add_key_value_metadata(dict(about))
+        writer.add_key_value_metadata(dict(about))
     return buffer.getvalue()

@@ -18,7 +18,6 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,10 @@ from ingest.errors import LogDamaged, LogMismatch, Superseded
 from pipeline.lock import if_free, shared
 from pipeline.log.disk import MEND, told
 from pipeline.log.encoding import _run_of, encoded, encoded_compacted
+from pipeline.log.inputs import Inputs
 from pipeline.log.names import LogFile, at, needed, spans
-from pipeline.log.pieces import pieces_of, schema_of, unreadable
+from pipeline.log.pieces import joined, pieces_of, schema_of, unreadable
+from pipeline.log.tail import Tail, end_of
 
 FORMAT = 2
 """Of the layout described above, and of the rows."""
@@ -51,14 +52,6 @@ REMOVED = "_removed"
 
 COMPACTING = ".compacting"
 """Of a compacted file that is being written; a partition's writer leaves those alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """Where a partition ends: the next position, and the last command that has its outcome."""
-
-    next_position: int = 0
-    last_stream_id: str = "0-0"
 
 
 class Log:
@@ -140,10 +133,7 @@ class Log:
     def tail(self, partition: int) -> Tail:
         """Where the partition ends now. Raises `LogDamaged` where its last file cannot be read."""
         files = self.files(partition)
-        if not files:
-            return Tail()
-        last = self.read_file(files[-1], ["stream_id"])
-        return Tail(files[-1].first + len(last), last["stream_id"][-1].as_py())
+        return end_of(files[-1]) if files else Tail()
 
     def next_position(self, partition: int) -> int:
         return self.tail(partition).next_position
@@ -216,15 +206,25 @@ class Log:
     def _begun_at(self, file: LogFile) -> Any:
         return self.read_file(file, ["recorded_at"])["recorded_at"][0].as_py()
 
-    def append(self, partition: int, first: int, rows: pa.Table, run: str = "") -> None:
+    def append(
+        self,
+        partition: int,
+        first: int,
+        rows: pa.Table,
+        run: str = "",
+        inputs: Inputs | None = None,
+    ) -> None:
         """Commit rows at position `first`, durably or not at all; `run` names the writer.
+
+        `inputs` is how far what they come from was read: without, to the last row's entry.
 
         Raises `Superseded` when another writer has already committed that position.
         """
         path = self.partition_folder(partition) / f"{first:020}.parquet"
+        read = inputs or Inputs(rows["stream_id"][-1].as_py())
         try:
             with told(path):
-                write_exclusively(path, encoded(rows, run))
+                write_exclusively(path, encoded(rows, read, run))
         except FileExistsError:
             raise _superseded(partition, first, _run_of(path)) from None
         # The name is free again once the commit that had it is compacted and removed.
@@ -239,19 +239,9 @@ class Log:
 
     def append_compacted(self, partition: int, files: Sequence[LogFile]) -> LogFile:
         """Write adjacent files once more, as one. Raises `LogDamaged` where they do not join."""
-        expected = first = files[0].first
-
-        def pieces() -> Iterator[pa.Table]:
-            nonlocal expected
-            for file in files:
-                if file.first != expected:
-                    raise LogDamaged(f"positions are missing before {file.path}; {MEND}")
-                for rows in pieces_of(file):
-                    expected += len(rows)
-                    yield rows
-
-        content = encoded_compacted(schema_of(files), pieces())
-        last = expected - 1
+        end = end_of(files[-1])
+        content = encoded_compacted(schema_of(files), joined(files), end.inputs)
+        first, last = files[0].first, end.next_position - 1
         path = self.partition_folder(partition) / f"{first:020}-{last:020}.parquet"
         try:
             with told(path):

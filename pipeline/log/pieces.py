@@ -24,6 +24,17 @@ def pieces_of(file: LogFile, columns: list[str] | None = None) -> Iterator[pa.Ta
         raise unreadable(file, error) from None
 
 
+def joined(files: Sequence[LogFile]) -> Iterator[pa.Table]:
+    """The rows of adjacent files in order. Raises `LogDamaged` where they do not join."""
+    expected = files[0].first
+    for file in files:
+        if file.first != expected:
+            raise LogDamaged(f"positions are missing before {file.path}; {MEND}")
+        for rows in pieces_of(file):
+            expected += len(rows)
+            yield rows
+
+
 def schema_of(files: Sequence[LogFile]) -> pa.Schema:
     """The columns that any of the files has. Raises `LogDamaged`."""
     found = []

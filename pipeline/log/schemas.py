@@ -1,11 +1,11 @@
 """What the log remembers of its events: each type's fields, for each schema version.
 
-    events/_schemas/0.json    what was in the log when it began to remember
-    events/_schemas/1.json    an event type, a version, or a field that was new then, and so on
+    events/_schemas/0.json    event types with their fields, as they were when they were new
+    events/_schemas/1.json    a type, a version, or a field that was new then, and so on
 
 A declaration is written, like a commit, exclusively and durably, before the first commit that holds
 events of it. So the log never holds an event whose fields it does not know, and nobody changes what
-is remembered. An older log has no such folder: its files are asked, once.
+is remembered.
 """
 
 from __future__ import annotations
@@ -17,19 +17,15 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-import duckdb
 import pyarrow as pa
 
 from ingest import crash, rights
 from ingest.domain import Domain
 from ingest.durable import write_exclusively
-from ingest.envelope import ENVELOPE, OR_NULL, OUTCOME_COLUMNS, OUTCOME_TYPES
 from ingest.errors import LogDamaged, LogMismatch, Superseded, one_line
-from pipeline.log.compatibility import UNKNOWN, Declared, declared, incompatible
+from pipeline.log.compatibility import Declared, declared, incompatible
 from pipeline.log.disk import MEND, told
 from pipeline.log.log import Log
-from projections.session import session
-from projections.sql import named, quoted
 from projections.upcast import check_upcasts
 
 
@@ -58,11 +54,7 @@ def declare(log: Log, number: int, content: bytes) -> None:
 
 
 def remembered(log: Log) -> list[Declared]:
-    """Every declaration that the log was written with; out of its files where it has none."""
-    return _recorded(log) if declarations(log) else _found_in_files(log)
-
-
-def _recorded(log: Log) -> list[Declared]:
+    """Every declaration that the log was written with."""
     found = []
     for path, content in declarations(log):
         try:
@@ -77,40 +69,6 @@ def _recorded(log: Log) -> list[Declared]:
 
 def _checksum(declarations: list[dict[str, Any]]) -> int:
     return crc32(json.dumps(declarations).encode())
-
-
-def _found_in_files(log: Log) -> list[Declared]:
-    """What rows have: a field's column is not NULL in some of its event's rows, or in all."""
-    with log.reading(), session() as db:
-        files = [quoted(str(f.path)) for p in range(log.partitions) for f in log.files(p)]
-        if not files:
-            return []
-        db.execute("SET enable_progress_bar = false")
-        try:
-            rows = db.sql(
-                f"SELECT * FROM read_parquet([{', '.join(files)}],"
-                " hive_partitioning = false, union_by_name = true)"
-            )
-            schema = rows.limit(0).to_arrow_table().schema
-            types = {column.name: str(column.type) for column in schema}
-            own = [n for n in types if n not in (*ENVELOPE.names, *OUTCOME_COLUMNS.names)]
-            counts = ", ".join(["count(*)", *(f"count({named(name)})" for name in own)])
-            events = rows.filter(f"event_type NOT IN {OUTCOME_TYPES}")
-            found = events.aggregate(f"event_type, schema_version, {counts}").fetchall()
-        except duckdb.Error as error:
-            raise LogDamaged(f"{one_line(error)}; {MEND}") from None
-    return [
-        Declared(
-            event_type,
-            version,
-            {
-                name: f"{types[name]}{UNKNOWN}{OR_NULL if held < of else ''}"
-                for name, held in zip(own, holding, strict=True)
-                if held
-            },
-        )
-        for event_type, version, of, *holding in sorted(found)
-    ]
 
 
 def problems(domain: Domain, log: Log) -> list[str]:
@@ -138,14 +96,12 @@ class Schemas:
         self._log = log
         self._now = {d.event_type: d for d in declared(domain)}
         self._look()
-        while not self._checked:
-            self._add(_found_in_files(log))
 
     def _look(self) -> None:
         """Check the domain against all that the log remembers now."""
         self._checked = len(declarations(self._log))
         check(self._domain, self._log)
-        held = _recorded(self._log)
+        held = remembered(self._log)
         self._new = {name for name, now in self._now.items() if now not in held}
         """The event types whose declaration of now the log does not have yet."""
 

@@ -35,13 +35,13 @@ def rejected_commands(settings: Settings, where: str) -> tuple[list[dict[str, An
     with connect(settings.published) as db:
         try:
             found = db.execute(
-                "SELECT command_id, partition, stream_id, payload FROM rejections"
+                "SELECT command_id, partition, stream_id, correlation_id, payload FROM rejections"
                 f" WHERE ({where}) ORDER BY partition, position"
             ).fetchall()
         except duckdb.Error as error:
             raise FoldlogError(one_line(error)) from None
     commands, beyond = [], 0
-    for command_id, partition, stream_id, payload in found:
+    for command_id, partition, stream_id, correlation_id, payload in found:
         try:
             command = from_json(payload)
         except ValueError:
@@ -49,8 +49,11 @@ def rejected_commands(settings: Settings, where: str) -> tuple[list[dict[str, An
         if not isinstance(command, dict) or domain.id_in(command) is None:
             beyond += 1
             continue
-        old = command_id or f"{partition}/{stream_id}"
+        sent = "/" in stream_id  # by a policy; then it names the place, and the payload says less
+        old = command_id or (stream_id if sent else f"{partition}/{stream_id}")
         command |= {"command_id": str(uuid.uuid5(NAMESPACE, old)), "causation_id": old}
+        if sent:
+            command["correlation_id"] = correlation_id
         command.pop("reply_to", None)
         commands.append(command)
     return commands, beyond

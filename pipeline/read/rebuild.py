@@ -15,7 +15,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import duckdb
-import pyarrow as pa
 
 from ingest import crash
 from ingest.errors import DataInUse, FoldlogError, LogDamaged, ReadModelFailed, one_line
@@ -29,7 +28,7 @@ from pipeline.settings import Settings
 from projections.held import held_in
 from projections.model import Folded, Stored
 from projections.relations import Positions
-from projections.tables import Tables, digest
+from projections.tables import FoldedBetween, Tables, digest
 from projections.upcast import current_rows
 from projections.writer_file import opened
 
@@ -38,7 +37,9 @@ SAMPLE_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """One read model, made from so many rows of the log in `seconds`."""
+    """One read model, made from so many rows of the log in `seconds`: its share of them, where
+    several were made together.
+    """
 
     name: str
     rows: int
@@ -73,39 +74,30 @@ def rebuild(
     )
     with only_one, log.reading():
         until = {p: log.next_position(p) for p in range(log.partitions)}
-        total, built = sum(until.values()), []
+        total = sum(until.values())
+        built: list[Built] = []
         with _new_file(settings) as db:
             tables = Tables(db, domain)
             views = {view.name for view in tables.views}
-            states: dict[str, pa.Table] = {}
             named = [name for name in names if name not in views]
             wanted = _wanted(settings, tables, named, everything)
             tables.prepare(log.partitions)
             _check_whole(db, current_rows(domain, log, {}, until), until)
-            for number, model in enumerate(wanted):
+            for models in _together(wanted):
+                done_before = len(built) * total
 
-                def share(done: float, model: Stored = model, number: int = number) -> None:
-                    seen(model.name, int((number + done) * total), len(wanted) * total)
-
-                def folded(
-                    since: Positions, until: Positions, share: Callable[[float], None] = share
-                ) -> dict[str, pa.Table]:
-                    if not states:  # of all aggregates at once
-                        every = refolded(deployed, share, from_the_log=from_the_log)
-                        states.update(every(since, until))
-                    return states
+                def share(
+                    done: float, models: list[Stored] = models, before: int = done_before
+                ) -> None:
+                    at = before + int(done * len(models) * total)
+                    seen(models[0].name, at, len(wanted) * total)
 
                 started = time.monotonic()
-                watched = nullcontext() if isinstance(model, Folded) else _watched(db, share)
-                try:
-                    with watched:
-                        tables.build([model], log, until, folded)
-                except duckdb.Error as error:
-                    raise ReadModelFailed(
-                        f"{model.name} cannot be built: {one_line(error)};"
-                        " readers keep the rows they have"
-                    ) from None
-                built.append(Built(model.name, total, time.monotonic() - started))
+                with nullcontext() if isinstance(models[0], Folded) else _watched(db, share):
+                    folded = refolded(deployed, share, from_the_log=from_the_log)
+                    _build(tables, models, deployed, until, folded)
+                seconds = (time.monotonic() - started) / len(models)
+                built += [Built(model.name, total, seconds) for model in models]
             last_ids = {p: log.stream_id(p, end - 1) or "" for p, end in until.items() if end}
             tables.move_to(until, last_ids)
         all_rows = len(wanted) * total
@@ -154,6 +146,28 @@ def _wanted(
         for model in tables.stored
         if everything or model.name in names or (model.name, digest(model)) not in built
     ]
+
+
+def _build(
+    tables: Tables,
+    models: list[Stored],
+    deployed: Deployment,
+    until: Positions,
+    folded: FoldedBetween,
+) -> None:
+    try:
+        tables.build(models, deployed.log, until, folded)
+    except duckdb.Error as error:
+        raise ReadModelFailed(
+            f"{models[0].name} cannot be built: {one_line(error)}; readers keep the rows they have"
+        ) from None
+
+
+def _together(wanted: list[Stored]) -> list[list[Stored]]:
+    """What is built at a time: aggregates' tables, whose states are folded once, or one SELECT."""
+    folded: list[Stored] = [model for model in wanted if isinstance(model, Folded)]
+    alone: list[list[Stored]] = [[model] for model in wanted if not isinstance(model, Folded)]
+    return [folded, *alone] if folded else alone
 
 
 def _check_whole(db: duckdb.DuckDBPyConnection, rows: str, until: Positions) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from pipeline.decide.batch import BatchDecider
 from pipeline.decide.partition import Partition
 from pipeline.log.log import Log
 from pipeline.log.names import LogFile
+from pipeline.log.tail import end_of
 
 
 def comparison(
@@ -50,18 +51,18 @@ def _kept(
     asked = pa.array(stream_ids, pa.string())
     kept: dict[str, tuple[str | None, bytes | None]] = {}
 
-    def begins(file: LogFile) -> tuple[int, int]:
-        return as_numbers(log.read_file(file, ["stream_id"])["stream_id"][0].as_py())
+    def ends(file: LogFile) -> tuple[int, int]:
+        return as_numbers(end_of(file).inputs.stream_id)
 
     with log.reading():
         files = log.files(number)
-        since = bisect_right(files, as_numbers(stream_ids[0]), key=begins)
-        for file in files[max(0, since - 1) :]:
+        for file in files[bisect_left(files, as_numbers(stream_ids[0]), key=ends) :]:
             rows = log.read_file(file, columns)
             found = rows.filter(pc.is_in(rows["stream_id"], asked))
             for row in found.to_pylist():
                 command_id = row["command_id"]
-                kept[row["stream_id"]] = command_id, None if command_id else row["payload"]
-            if as_numbers(rows["stream_id"][-1].as_py()) >= as_numbers(stream_ids[-1]):
+                known_by = command_id, None if command_id else row["payload"]
+                kept.setdefault(row["stream_id"], known_by)  # what follows from it comes after
+            if ends(file) >= as_numbers(stream_ids[-1]):
                 break
     return kept

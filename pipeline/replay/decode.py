@@ -11,7 +11,7 @@ from ingest.columns.arrays import values_of
 from ingest.columns.column import Column, as_is
 from ingest.columns.declared import record_of
 from ingest.domain import Domain
-from ingest.envelope import OUTCOME_TYPES
+from ingest.envelope import SYSTEM_TYPES
 from ingest.errors import LogMismatch
 from projections.upcast import upcast_table
 
@@ -23,7 +23,7 @@ class Decoder:
         self._domain = domain
         self._types = {name: record_of(cls) for name, cls in domain.events.items()}
         self._known = {
-            name: domain.schema_version(name) for name in (*domain.events, *OUTCOME_TYPES)
+            name: domain.schema_version(name) for name in (*domain.events, *SYSTEM_TYPES)
         }
         body = {name for record in self._types.values() for name in record.columns}
         self._needed = {"event_type", "aggregate_id", "version", "schema_version", *body}

@@ -6,13 +6,20 @@ import logging
 import sqlite3
 from collections.abc import Callable
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from ingest.domain import Domain
 from ingest.errors import FoldlogError
 from pipeline.decide.aggregates import Aggregates
+from pipeline.decide.deadlines import Deadlines
 from pipeline.decide.mistake import failed
 from pipeline.decide.outcomes import Outcomes, Window
 from pipeline.decide.partition import Partition
+from pipeline.decide.sends import COLUMNS as SENDS_COLUMNS
+from pipeline.decide.sends import sends_in
 from pipeline.log.log import Log
+from pipeline.log.tail import end_of
 from pipeline.replay.decode import Decoder
 from pipeline.replay.snapshot_file import Saved, Snapshot
 from pipeline.replay.states import fold_rows
@@ -27,11 +34,11 @@ def restore(
     window: Window,
     snapshot: Snapshot | None = None,
     reached: Callable[[Partition, str], None] = lambda *_: None,
-) -> tuple[Partition, str]:
-    """A partition's writer as it was after its last commit, and the stream id to read after.
+) -> Partition:
+    """A partition's writer as it was after its last commit.
 
     From the snapshot and what the log has above it; from the log alone where that is of no use.
-    `reached` is called with both as it goes.
+    `reached` is called with it, and its last row's stream id, as it goes.
     """
     log.settle(number)
     with log.reading():
@@ -60,13 +67,13 @@ def _restore(
     window: Window,
     snapshot: Snapshot | None,
     reached: Callable[[Partition, str], None],
-) -> tuple[Partition, str]:
+) -> Partition:
     partition = Partition(number, aggregates=Aggregates(snapshot))
     decoder = Decoder(domain)
-    last_stream_id = "0-0"
     if snapshot is not None and snapshot.position:
-        partition.next_position, last_stream_id = snapshot.position, snapshot.stream_id
-    columns = decoder.columns_with("position", "stream_id")
+        partition.next_position = snapshot.position
+        partition.deadlines = Deadlines(snapshot.deadlines())
+    columns = decoder.columns_with("position", "stream_id", *SENDS_COLUMNS)
     for rows in log.read(number, partition.next_position, columns):
         try:
             known = partition.aggregates
@@ -76,8 +83,23 @@ def _restore(
         except Exception as error:
             first = rows["position"][0].as_py()
             raise failed(f"evolving partition {number} from position {first}", error) from error
+        _fold_deadlines(partition, rows)
         partition.next_position = rows["position"][-1].as_py() + 1
-        last_stream_id = rows["stream_id"][-1].as_py()
-        reached(partition, last_stream_id)
+        reached(partition, rows["stream_id"][-1].as_py())
     partition.outcomes = Outcomes(window, log, number, partition.next_position)
-    return partition, last_stream_id
+    if files := log.files(number):
+        partition.inputs = end_of(files[-1]).inputs
+        recorded_at = pc.max(log.read_file(files[-1], ["recorded_at"])["recorded_at"])
+        partition.recorded_us = recorded_at.cast(pa.int64()).as_py()
+    return partition
+
+
+def _fold_deadlines(partition: Partition, rows: pa.Table) -> None:
+    """Those that rows of the partition's log have asked for, and handled."""
+    for send in sends_in(partition.number, rows):
+        if send.due_us is not None:
+            partition.deadlines.add(send)
+    own = f"{partition.number}/"
+    sources = rows["stream_id"].filter(pc.starts_with(rows["stream_id"], own))
+    for source in sources.to_pylist():
+        partition.deadlines.handled(int(source.removeprefix(own)))

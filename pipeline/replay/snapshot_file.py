@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from zlib import crc32
 from ingest import crash
 from ingest.errors import NoRoom
 from pipeline.decide.aggregates import Key, Versioned
+from pipeline.decide.sends import Send
 
 TABLES = """
 PRAGMA journal_mode = WAL;
@@ -22,6 +23,7 @@ CREATE TABLE IF NOT EXISTS about
 CREATE TABLE IF NOT EXISTS aggregates
     (kind TEXT, id TEXT, version INTEGER, state BLOB, checksum INTEGER, PRIMARY KEY (kind, id))
     WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS deadlines (position INTEGER PRIMARY KEY, send BLOB, checksum INTEGER);
 """
 
 
@@ -99,7 +101,22 @@ class Snapshot:
             self.discard()
             raise
 
-    def write(self, position: int, stream_id: str, aggregates: dict[Key, Versioned]) -> None:
+    def deadlines(self) -> list[Send]:
+        """Those that wait. Raises `sqlite3.DatabaseError` where the file is damaged."""
+        found = []
+        for position, send, checksum in self._db.execute("SELECT * FROM deadlines"):
+            if crc32(send, position) != checksum:
+                raise Damaged(f"{self._path}: the deadline of position {position} is damaged")
+            found.append(pickle.loads(send))
+        return found
+
+    def write(
+        self,
+        position: int,
+        stream_id: str,
+        aggregates: Mapping[Key, Versioned],
+        deadlines: Mapping[int, Send | None],
+    ) -> None:
         """Move on to `position`: what changed since the last one, in one transaction.
 
         Raises `sqlite3.Error` where it cannot be written, and where another writer has moved on.
@@ -112,12 +129,20 @@ class Snapshot:
             if (held or 0) != self.position:
                 raise sqlite3.IntegrityError("another writer has taken one")
             self._db.executemany("INSERT OR REPLACE INTO aggregates VALUES (?, ?, ?, ?, ?)", rows)
+            self._write_deadlines(deadlines)
             self._db.execute("DELETE FROM about")
             about = [self._code, position, stream_id, self._count()]
             self._db.execute("INSERT INTO about VALUES (?, ?, ?, ?)", about)
             crash.point("snapshot.to_commit")
         crash.point("snapshot.committed")
         self.position, self.stream_id = position, stream_id
+
+    def _write_deadlines(self, changed: Mapping[int, Send | None]) -> None:
+        over = ((at,) for at, send in changed.items() if send is None)
+        self._db.executemany("DELETE FROM deadlines WHERE position = ?", over)
+        sends = ((at, pickle.dumps(send, 5)) for at, send in changed.items() if send is not None)
+        rows = ((at, send, crc32(send, at)) for at, send in sends)
+        self._db.executemany("INSERT OR REPLACE INTO deadlines VALUES (?, ?, ?)", rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,12 @@ import fcntl
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeAlias
 
 from ingest import crash
 from ingest.code_digest import module_digest
@@ -29,6 +30,7 @@ from ingest.domain import Domain
 from ingest.errors import NoRoom
 from pipeline.decide.aggregates import Key, Versioned
 from pipeline.decide.partition import Partition
+from pipeline.decide.sends import Send
 from pipeline.replay.snapshot_file import Saved, Snapshot, saved
 
 logger = logging.getLogger("foldlog")
@@ -39,6 +41,10 @@ SET_ASIDE = ".set-aside"
 
 IN_MEMORY_MIN = 1000
 """Fewer aggregates of a partition are no reason for a snapshot."""
+
+
+_Changed: TypeAlias = tuple[dict[Key, Versioned], Mapping[int, Send | None]]
+"""Aggregates, and deadlines by their position."""
 
 
 class Snapshots:
@@ -54,7 +60,7 @@ class Snapshots:
         self._in_memory = in_memory
         self._open: dict[int, Snapshot] = {}
         self._partitions: dict[int, tuple[Partition, str]] = {}
-        self._writing: tuple[Partition, dict[Key, Versioned], Future[None]] | None = None
+        self._writing: tuple[Partition, _Changed, Future[None]] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
         _keep_to_ourselves(folder)
 
@@ -89,10 +95,9 @@ class Snapshots:
 
     def _take(self, partition: Partition, stream_id: str) -> None:
         snapshot = self._open[partition.number]
-        changed = partition.aggregates.take_changed()
+        changed = partition.aggregates.take_changed(), partition.deadlines.take_changed()
         end = partition.next_position
-
-        written = self._thread.submit(snapshot.write, end, stream_id, changed)
+        written = self._thread.submit(snapshot.write, end, stream_id, *changed)
         self._writing = partition, changed, written
 
     def _settle(self, *, wait: bool) -> None:
@@ -104,7 +109,9 @@ class Snapshots:
         try:
             written.result()
         except sqlite3.Error as error:
-            partition.aggregates.put_back(changed)
+            aggregates, deadlines = changed
+            partition.aggregates.put_back(aggregates)
+            partition.deadlines.put_back(deadlines)
             logger.warning(
                 "no snapshot of partition %s (%s); the next start folds more of the log",
                 partition.number, error,
@@ -186,6 +193,9 @@ def _only_ours(path: Path) -> bool:
 
 def code_of(domain: Domain) -> str:
     """A digest of the code that a snapshot depends on: the domain's, and how rows become states."""
-    decoding = ("pipeline.replay.decode", "pipeline.replay.states", "projections.upcast")
+    decoding = (
+        "pipeline.decide.deadlines", "pipeline.decide.sends", "pipeline.replay.decode",
+        "pipeline.replay.states", "projections.upcast",
+    )  # fmt: skip
     ours = [module_digest(name) for name in decoding]
     return sha256("\0".join([FORMAT, domain.code_digest, *ours]).encode()).hexdigest()

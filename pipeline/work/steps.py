@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 
@@ -13,11 +14,13 @@ from ingest.reader import StreamReader
 from ingest.stop import Stop
 from pipeline.decide.outcomes import Window
 from pipeline.decide.partition import Decided, Partition
+from pipeline.decide.sends import Send, due_at
 from pipeline.deployment import Deployment
 from pipeline.engine import metrics
 from pipeline.engine.garbage import collect_when_due
 from pipeline.engine.program import ready
 from pipeline.log.schemas import Schemas
+from pipeline.react.inbox import Inbox
 from pipeline.replay.committed import comparison
 from pipeline.replay.restore import restore
 from projections.held import positions_in
@@ -50,6 +53,9 @@ class Worker:
             us=round(settings.dedupe_window_s * 1e6),
             rows=settings.dedupe_rows_max // log.partitions,
         )
+        # What was sent before its policy was removed is handled, too.
+        sends = self._domain.policies or any(log.tail(p).inputs.sent for p in range(log.partitions))
+        self._inbox = Inbox(log) if sends else None
         self._owned: dict[int, Partition] = {}
         self._readers: dict[int, StreamReader] = {}
         self._halted: dict[int, StreamReader] = {}
@@ -74,7 +80,33 @@ class Worker:
                 del self._open_at[number]
             ready()
             self._reading = [*self._readers.items()]
+        if self._inbox is not None:
+            self._inbox.look()
         return [] if self._readers_are_behind() else self._reading
+
+    def waits(self, number: int) -> bool:
+        """Whether the partition has something to decide that is in no stream."""
+        if number not in self._readers:
+            return False
+        due_us = self._owned[number].deadlines.next_us
+        if due_us is not None and due_us <= self._now_us(number):
+            return True
+        return self._inbox is not None and self._inbox.waits(number)
+
+    @property
+    def pause_s(self) -> float:
+        """How long it may be until it is asked what `waits`."""
+        return math.inf if self._inbox is None else self._inbox.pause_s
+
+    def _now_us(self, number: int) -> int:
+        """By Redis's clock, and never before the partition's last row; this host's may be off."""
+        return max(self._readers[number].clock.now_us or 0, self._owned[number].recorded_us)
+
+    def _sent_to(self, owned: Partition) -> list[Send]:
+        """What waits for a partition in no stream: deadlines that are due, then sends."""
+        most, now_us = self._settings.batch_max, self._now_us(owned.number)
+        due = [due_at(send, now_us) for send in owned.deadlines.due(now_us, most)]
+        return due if self._inbox is None else due + self._inbox.take(owned.number, most - len(due))
 
     def _readers_are_behind(self) -> bool:
         """Whether to wait for the read side; only where a setting says so. Looked up now and then.
@@ -97,7 +129,7 @@ class Worker:
     def _open(self, number: int) -> None:
         settings = self._settings
         try:
-            owned, last_id = restore(
+            owned = restore(
                 self._domain, self._log, number, self._window,
                 self._snapshots.open(number), self._snapshots.reached,
             )  # fmt: skip
@@ -105,12 +137,14 @@ class Worker:
             self._snapshots.drop(number)
             self._tell_halted(number, error)
             return
+        if self._inbox is not None:
+            self._inbox.open(owned)
         self._owned[number] = owned
         self._readers[number] = StreamReader(
             settings.reachable_redis,
             self._domain.name,
             number,
-            last_id,
+            owned.inputs.stream_id,
             partitions=self._log.partitions,
             batch_max=settings.batch_max,
             linger_ms=settings.linger_ms,
@@ -123,17 +157,20 @@ class Worker:
         That is safe: where the commit fails, what the partition remembers is thrown away with it.
         """
         owned = self._owned.get(batch.partition)
-        if owned is None:
-            return None
+        if owned is None or batch.partition not in self._readers:
+            return None  # it is lost, or halted, and the batch was on its way
+        sends = self._sent_to(owned)
         try:
-            decided = self._decider.decide(owned, batch)
+            decided = self._decider.decide(owned, batch, sends)
         except DomainFailed as error:
             self._tell_halted(batch.partition, error)
-            decided = self._decider.decide(owned, batch.before(error.stream_id))
+            failed = next((i for i, s in enumerate(sends) if s.source == error.stream_id), None)
+            before = batch.before(error.stream_id if failed is None else None)
+            decided = self._decider.decide(owned, before, sends[:failed])
             self._halted[batch.partition] = self._readers.pop(batch.partition)
             self._reading = [*self._readers.items()]
         owned.apply(decided)
-        metrics.decided(batch.partition, len(batch.entries), decided.not_accepted)
+        metrics.decided(batch.partition, len(batch.entries) + len(sends), decided.not_accepted)
         return decided
 
     def _tell_halted(self, number: int, error: DomainFailed) -> None:
@@ -150,19 +187,23 @@ class Worker:
             self._schemas.note(decided.rows)
             try:
                 with metrics.COMMIT.time():
-                    self._log.append(owned.number, decided.first, decided.rows, self._run)
+                    self._log.append(
+                        owned.number, decided.first, decided.rows, self._run, decided.inputs
+                    )
             except Superseded as error:
                 self._lose(owned.number, error)
                 return None
             end = decided.first + len(decided.rows)
             self._snapshots.committed(owned, end, decided.rows["stream_id"][-1].as_py())
+            if self._inbox is not None:
+                self._inbox.committed(decided)
         collect_when_due()
         return decided
 
     def reply(self, decided: Decided) -> None:
         """Tell the senders their outcomes, and let go of the entries that have them in the log."""
         number = decided.owner.number
-        if number in self._readers:
+        if number in self._readers and decided.entries:
             self._readers[number].respond(decided.replies)
         elif number in self._halted:
             self._halted.pop(number).respond_in_part(decided.replies)
@@ -175,6 +216,8 @@ class Worker:
             if number in readers:
                 readers.pop(number).abandon()
         self._snapshots.drop(number)
+        if self._inbox is not None:
+            self._inbox.close(number)
         self._open_at[number] = time.monotonic() + TRY_AGAIN_S
 
     def close(self, stop: Stop) -> None:

@@ -101,7 +101,7 @@ def fuzz(seed: int, count: int) -> dict[str, int]:
                 seen.add(command_id)
         for event_type in decided.rows["event_type"].to_pylist():
             kinds[{REJECTED: "rejected", UNREADABLE: "unreadable"}.get(event_type, "accepted")] += 1
-        encoded(decided.rows)
+        encoded(decided.rows, decided.inputs)
         partition.apply(decided)
     assert sum(kinds.values()) == count
     return kinds
