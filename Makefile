@@ -52,8 +52,9 @@ format: $(VENV)/installed ## lay the code out
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-chaos: $(VENV)/installed ## 300 kills at random; all ways in which Redis forgets; a million broken commands
+chaos: $(VENV)/installed ## 300 kills at random, and 100 while orders go their way; the ways in which Redis forgets; broken commands
 	$(BIN)/python -m tests.chaos.run --kills 300
+	$(BIN)/python -m tests.chaos.orders --kills 100
 	$(BIN)/python -m tests.failover
 	$(BIN)/python -m tests.chaos.fuzz --count 1000000
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy
 import pandas
 import polars
 import pyarrow as pa
@@ -91,13 +92,15 @@ def by_pyarrow(folder: Path) -> Rows:
 
 
 def by_pandas(folder: Path) -> Rows:
+    def plain(value: Any) -> Any:
+        if isinstance(value, numpy.ndarray):
+            return value.tolist()
+        return None if pandas.isna(value) else value
+
     found = {}
     for name in RELATIONS:
         frame = pandas.read_parquet(folder / name)
-        columns = {
-            str(c): [None if v is None or v is pandas.NaT or v != v else v for v in frame[c]]
-            for c in frame
-        }
+        columns = {str(c): [*map(plain, frame[c])] for c in frame}
         found[name] = in_order(name, columns, folder.parent / "read_models.duckdb")
     return found
 
@@ -226,8 +229,9 @@ def test_an_export_of_the_log_that_dies_doubles_nothing(tmp_path: Path, point: s
     says = by_duckdb(published)
     with suppress(pa.ArrowInvalid):  # where they are still damaged
         for name, rows in by_pyarrow(tmp_path / "parquet").items():
-            assert len(rows) == len({*rows})
-            assert {*rows} <= {*says[name]}
+            unlike = {*map(repr, rows)}  # a row may hold a list
+            assert len(rows) == len(unlike)
+            assert unlike <= {*map(repr, says[name])}
     assert foldlog(settings, "export").returncode == 0
     assert by_pyarrow(tmp_path / "parquet") == says
     assert not [p for p in (tmp_path / "parquet").rglob("*") if p.suffix not in ("", ".parquet")]

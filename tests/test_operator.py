@@ -95,7 +95,9 @@ def test_outcomes_are_counted_as_the_log_has_them(
         producer.send_many(sent)
         again = {"type": "CheckOut", "cart_id": "nobody's", "command_id": "twice"}
         producer.send_many([again, again, again])
-        producer.send_many([{"type": "Nonsense", "cart_id": "x", "command_id": SECRET}])
+        producer.send_many(
+            [{"type": "CheckOut", "cart_id": "x", "command_id": SECRET, "nonsense": 1}]
+        )
     pipeline.settle()
     counted = {
         sample.labels["kind"]: sample.value

@@ -19,6 +19,7 @@ from pipeline.decide.partition import Decided, Partition
 from tests.chaos.fuzz import fuzz
 from tests.declaring import redeclared, taking
 from tests.domains.bank import bank
+from tests.domains.carts import carts
 from tests.more import examples
 from tests.oracle import partition_of
 from tests.running import InProcess, entry
@@ -76,6 +77,7 @@ def test_recorded_at_is_the_time_in_the_stream_id_and_occurred_at_what_the_produ
         ({**ADD, "product_id": "x" * 101}, "product_id: String should have at most 100"),
         ({**ADD, "product_id": None}, "product_id: Input should be a valid string"),
         ({k: v for k, v in ADD.items() if k != "command_id"}, "command_id: Field required"),
+        ({**ADD, "command_id": ""}, "command_id: String should have at least 1 character"),
         ({**ADD, "occurred_at": "2017-01-01T12:00:00"}, "occurred_at: Input should have timezone"),
         ({**ADD, "reply_to": "session:42"}, "reply_to: begin it with shop:replies:"),
         (json.dumps(ADD).replace('"milk"', '"\\ud800"').encode(), "Invalid JSON"),
@@ -187,9 +189,9 @@ def test_a_stream_id_from_the_far_future_is_recorded_at_the_end_of_time() -> Non
 
 
 def test_a_mistake_in_the_domains_code_is_named_and_is_no_rejection() -> None:
-    broken = taking(lambda state, command: [1 // 0], *shop.commands)
+    broken = taking(lambda state, command: [1 // 0], *carts.commands)
     with pytest.raises(DomainFailed, match=r"command c1 .*ZeroDivisionError.*test_outcomes.py:\d+"):
-        decide(ADD, domain=redeclared(shop, decide=broken))
+        decide(ADD, domain=redeclared(carts, decide=broken))
 
 
 PAYLOADS = st.one_of(

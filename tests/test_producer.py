@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
 
 import pytest
 import redis
@@ -26,7 +27,9 @@ from ingest.errors import (
 from ingest.keys import command_stream, partitions_key
 from ingest.producer import Producer
 from ingest.server import EmbeddedServer
+from ingest.shop import shop
 from ingest.shop.cart import AddProduct, CheckOut
+from ingest.wire import Wire
 from pipeline.settings import Settings
 from tests.redis_cli import answer
 from tests.running import Up, read
@@ -157,6 +160,17 @@ def test_what_cannot_be_sent_is_refused_before_it_is(producer: Producer) -> None
         producer.send({"type": "AddProduct", "cart_id": "7", "product_id": "x" * 70_000})
     with pytest.raises(FoldlogError, match="cart_id, a string"):
         producer.send({"type": "CheckOut", "cart_id": 7})
+
+
+def test_a_command_that_was_made_without_an_id_is_sent_with_a_random_one() -> None:
+    wire = Wire(shop, 4)
+    for command in (CheckOut(cart_id="7"), {"type": "CheckOut", "cart_id": "7"}):
+        ids = set()
+        for _ in range(2):
+            command_id, (_, payload) = wire.encode(command)
+            assert json.loads(payload)["command_id"] == command_id
+            ids.add(UUID(command_id))
+        assert len(ids) == 2
 
 
 @pytest.mark.parametrize("command_id", [7, "", None, "x" * 101, True])

@@ -158,7 +158,7 @@ def test_a_history_shows_each_event_with_the_state_after_it(
             states.append(now)
     assert [[*h.state.values(), h.version] for h in life] == states
     assert life[0].event == {f: mine[0][f] for f in ("product_id", "quantity", "unit_price_cents")}
-    with pytest.raises(NotAvailable, match="nothing has happened to cart_id nobody"):
+    with pytest.raises(NotAvailable, match="nothing has happened to nobody"):
         history("nobody", shop)
 
 
@@ -298,7 +298,7 @@ def test_the_command_line_asks_them_too(shop: Settings, commands: list[Json]) ->
         ("query", "Nope"): "there are AbandonedCarts",
         ("query", "TopProducts", "--param", "limit=many"): "limit: Input should be a valid integer",
         ("query", "TopProducts", "--param", "most=3"): "it takes since, until, limit",
-        ("history", "nobody"): "nothing has happened to cart_id nobody",
+        ("history", "nobody"): "nothing has happened to nobody",
     }.items():
         failed = foldlog(shop, *words)
         assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)

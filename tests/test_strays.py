@@ -130,7 +130,9 @@ def test_a_stream_that_is_written_to_while_it_is_moved_loses_nothing(
 ) -> None:
     with redis.Redis.from_url(redis_server.url, protocol=2) as client:
         for number in range(250):
-            client.xadd("{shop-9}:commands", {"command": f'{{"cart_id": "{number}"}}'})
+            client.xadd(
+                "{shop-9}:commands", {"command": f'{{"type": "CheckOut", "cart_id": "{number}"}}'}
+            )
         late = []
 
         def add_at_the_end(name: str) -> None:

@@ -145,8 +145,11 @@ def test_each_kind_has_its_own_versions_and_a_command_may_expect_one(tmp_path: P
     assert rows[-1]["reason"] == "the version is 1, not 3"
 
 
-def test_a_history_is_of_one_kind_which_has_to_be_named(tmp_path: Path) -> None:
-    commands = trading(80, products=["tea"])
+def test_a_history_is_of_one_kind_which_has_to_be_named_where_several_have_the_id(
+    tmp_path: Path,
+) -> None:
+    only_price = {"type": "SetPrice", "command_id": "c80", "product_id": "salt", "cents": 3}
+    commands = [*trading(80, products=["tea"]), only_price]
     pipeline = InProcess(tmp_path, depot, PARTITIONS)
     run(pipeline, commands)
     pipeline.writer.close()
@@ -155,10 +158,14 @@ def test_a_history_is_of_one_kind_which_has_to_be_named(tmp_path: Path) -> None:
         found = history(product, settings, aggregate=kind)
         assert [(h.event_type, *h.event.values()) for h in found] == life
         assert [h.version for h in found] == [*range(1, len(life) + 1)]
-    with pytest.raises(NotAvailable, match="name one of the aggregates: stock, price"):
+    either = r"say with --aggregate which tea is meant: (stock, price|price, stock)$"
+    with pytest.raises(NotAvailable, match=either):
         history("tea", settings)
     with pytest.raises(NotAvailable, match="there is no aggregate 'cart'; there are stock, price"):
         history("tea", settings, aggregate="cart")
+    assert [h.event for h in history("salt", settings)] == [{"cents": 3}]
+    with pytest.raises(NotAvailable, match="nothing has happened to product_id salt"):
+        history("salt", settings, aggregate="stock")
     with pytest.raises(NotAvailable, match="nothing has happened to product_id milk"):
         history("milk", settings, aggregate="price")
 
@@ -201,7 +208,9 @@ def test_a_running_pipeline_serves_both_kinds(settings: Settings, up: Callable[.
     life = foldlog(settings, "history", "tea", "--aggregate", "price", "--format", "json").stdout
     shown = [json.loads(line) for line in life.splitlines()]
     assert [(h["event_type"], h["event"]["cents"]) for h in shown] == expected.lives["price", "tea"]
-    assert "name one of the aggregates" in one_line_of(foldlog(settings, "history", "tea"))
+    assert "say with --aggregate which tea is meant" in one_line_of(
+        foldlog(settings, "history", "tea")
+    )
     assert pipeline.stop() == 0, pipeline.errors()
     pipeline = up(settings)
     more = trading(100, seed=8)

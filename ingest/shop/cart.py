@@ -5,6 +5,8 @@ In every aggregate's order: events, state, evolve, commands, decide, and last th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Annotated, Literal, NamedTuple, TypeAlias, assert_never
 
 from immutables import Map
@@ -37,9 +39,22 @@ class ProductRemoved:
     """What the removed units were worth: their share of what that product had cost in this cart."""
 
 
+@dataclass(frozen=True, slots=True)
+class Item:
+    """So much of a product."""
+
+    product_id: str
+    quantity: int
+
+
 @event
 class CheckedOut:
     """The cart was closed with what was in it."""
+
+    deliver_to: str | None = None
+    """Where it is to be sent; None where the customer has taken it along."""
+    items: tuple[Item, ...] = ()
+    """What is to be sent there."""
 
 
 Event: TypeAlias = ProductAdded | ProductRemoved | CheckedOut
@@ -126,6 +141,8 @@ class CheckOut(Command):
     """Close the cart; it may not be empty."""
 
     cart_id: Identifier
+    deliver_to: Identifier | None = None
+    """Where to send it; without, the customer takes it along, and no order is placed."""
 
 
 CartCommand: TypeAlias = AddProduct | RemoveProduct | CheckOut
@@ -148,7 +165,10 @@ def decide(state: State, command: CartCommand) -> list[Event]:
     if isinstance(command, CheckOut):
         if not state.lines:
             raise Rejected("the cart is empty")
-        return [CheckedOut()]
+        if command.deliver_to is None:
+            return [CheckedOut()]
+        items = (Item(product_id, units) for product_id, (units, _) in state.lines.items())
+        return [CheckedOut(command.deliver_to, tuple(sorted(items, key=attrgetter("product_id"))))]
     assert_never(command)
 
 

@@ -7,4 +7,5 @@ SELECT
     max(occurred_at) AS last_at,
     date_diff('second', min(occurred_at), max(occurred_at)) AS seconds
 FROM events
+WHERE aggregate = 'cart'
 GROUP BY aggregate_id

@@ -6,4 +6,5 @@ SELECT
     count(*) FILTER (event_type = 'ProductRemoved') AS products_removed,
     count(*) FILTER (event_type = 'CheckedOut') AS carts_checked_out
 FROM events
+WHERE aggregate = 'cart'
 GROUP BY hour

@@ -1,6 +1,7 @@
 """Kill everything at random, for a while, and compare what is left with an independent computation.
 
     python -m tests.chaos.run --seed 1 --kills 300 --data /tmp/chaos
+    python -m tests.chaos.orders            the same, and carts become orders
 
 Producers send racing commands to shared carts and retry what was not acknowledged, with the same
 command ids. Meanwhile workers, the whole pipeline and Redis (AOF, `appendfsync always`) are killed
@@ -122,6 +123,9 @@ class _Sender(Producer):
 
 
 class Chaos:
+    domain = "ingest.shop:shop"
+    counts = "outcomes"
+
     def __init__(self, data: Path, seed: int, workers: int) -> None:
         self._random = random.Random(seed)
         data.mkdir(parents=True, exist_ok=True)
@@ -132,11 +136,18 @@ class Chaos:
             workers=workers,
             batch_max=500,
             partitions=PARTITIONS,
+            domain=self.domain,
         )
         self.pipeline = Up(self.settings)
         self.pipeline.ready().close()
-        self.shoppers = [Shopper(n, seed, self.redis.url) for n in range(PRODUCERS)]
+        self.shoppers = self._shoppers(seed)
         self.kills: dict[str, int] = defaultdict(int)
+
+    def _shoppers(self, seed: int) -> list[Shopper]:
+        return [Shopper(n, seed, self.redis.url) for n in range(PRODUCERS)]
+
+    def _rest(self) -> None:
+        self.pipeline.settle(SETTLE_S)
 
     def run(self, kills: int) -> None:
         """Kill so many times, then let everything come to rest."""
@@ -153,7 +164,7 @@ class Chaos:
             shopper.join(timeout=SETTLE_S)
             if shopper.error is not None or shopper.is_alive():
                 raise AssertionError(f"{shopper.name} did not end well: {shopper.error!r}")
-        self.pipeline.settle(SETTLE_S)
+        self._rest()
         code = self.pipeline.stop()
         assert code == 0, f"the pipeline ended with {code}: {self.pipeline.errors()}"
 
@@ -282,10 +293,10 @@ class Chaos:
 
 
 def chaos(
-    data: Path, *, seed: int, kills: int, workers: int
+    data: Path, *, seed: int, kills: int, workers: int, kind: type[Chaos] = Chaos
 ) -> tuple[dict[str, int], int, int, list[str]]:
     """One run: kills by kind, outcomes, commands that Redis itself has lost, differences."""
-    run = Chaos(data, seed, workers)
+    run = kind(data, seed, workers)
     try:
         run.run(kills)
         return run.kills, *run.differences()
@@ -293,7 +304,7 @@ def chaos(
         run.close()
 
 
-def main() -> None:
+def main(kind: type[Chaos] = Chaos) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=300)
@@ -305,12 +316,12 @@ def main() -> None:
         data = Path(given.data or tempfile.mkdtemp(prefix="foldlog-chaos-")) / f"workers-{workers}"
         try:
             kills, count, forgotten, differences = chaos(
-                data, seed=given.seed, kills=given.kills // 2, workers=workers
+                data, seed=given.seed, kills=given.kills // 2, workers=workers, kind=kind
             )
         except (AssertionError, FoldlogError) as error:
             raise SystemExit(f"seed {given.seed}, {workers} worker(s), {data}: {error}") from error
-        for kind, number in kills.items():
-            total[kind] += number
+        for what, number in kills.items():
+            total[what] += number
         outcomes += count
         lost += forgotten
         wrong += differences
@@ -318,7 +329,7 @@ def main() -> None:
             shutil.rmtree(data)
     print(f"seed        {given.seed}")
     print(f"kills       {sum(total.values())} ({', '.join(f'{n} {k}' for k, n in total.items())})")
-    print(f"outcomes    {outcomes:,}")
+    print(f"{kind.counts:11} {outcomes:,}")
     print(f"lost        {lost:,} by Redis, before they were handled")
     print(f"differences {len(wrong)}")
     print(f"seconds     {time.monotonic() - started:.0f}")
