@@ -1,8 +1,8 @@
 """The pages for people, their blocks of code, and how a test does what a page says.
 
 A block of `sh` or `python` runs in the order of its page, in the page's folder. Where a block of
-`text` comes right after it, that is its answer and is compared. A mark after the language says that
-a block runs elsewhere or not at all:
+`text` or `mermaid` comes right after it, that is its answer and is compared. A mark after the
+language says that a block runs elsewhere or not at all:
 
     ```python run by tests/test_web.py
     ```sh not run: it takes four minutes
@@ -30,7 +30,7 @@ PAGES = [
 ]
 
 BLOCK = re.compile(
-    r"^```(sh|python|sql)(| [^\n]*)\n(.*?)^```$(?:\n\n^```text\n(.*?)^```$)?",
+    r"^```(sh|python|sql)(| [^\n]*)\n(.*?)^```$(?:\n\n^```(?:text|mermaid)\n(.*?)^```$)?",
     re.DOTALL | re.MULTILINE,
 )
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

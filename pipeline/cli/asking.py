@@ -113,7 +113,7 @@ def _question(
 def history(
     aggregate_id: Annotated[str, typer.Argument(metavar="ID", help="For instance a cart's.")],
     aggregate: Annotated[
-        str | None, typer.Option(help="Its kind, where the domain has several: cart, for instance.")
+        str | None, typer.Option(help="Its kind, where several have that id: cart, for instance.")
     ] = None,
     output: Annotated[Lines, typer.Option("--format", help="How to print it.")] = Lines.text,
     data: Data = None,
@@ -152,11 +152,18 @@ def schema(
             " code that printed this.",
         ),
     ] = None,
+    graph: Annotated[
+        bool, typer.Option("--graph", help="Instead the whole process, drawn in Mermaid.")
+    ] = False,
     domain: DomainName = None,
 ) -> None:
     """Print the domain's contract: AsyncAPI for the streams, JSON Schema for what is in them."""
     from ingest.contract import CONTRACTS
+    from ingest.graph import mermaid
 
+    if graph:
+        typer.echo(mermaid(settings_from(domain=domain).load_domain()))
+        return
     if check is not None:
         _check_schema(check, settings_from(domain=domain).load_domain())
         return
