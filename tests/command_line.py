@@ -6,7 +6,7 @@ import subprocess
 
 WORDS = [
     "demo", "new", "up", "work", "read", "send", "query", "history", "subscribe", "status",
-    "rebuild", "compact", "export", "bench", "verify", "schema", "resubmit",
+    "rebuild", "compact", "export", "bench", "verify", "restore", "schema", "resubmit",
 ]  # fmt: skip
 
 

@@ -61,6 +61,7 @@ FAILING = {
     "compact": ["--data", "FILE"],
     "export": ["--data", "FILE"],
     "verify": ["--data", "FILE"],
+    "restore": ["--data", "FILE"],
     "schema": ["--domain", "nowhere:x"],
     "resubmit": ["--where", "true", "--data", "FILE"],
 }
@@ -157,6 +158,7 @@ UNSENDABLE = {
     "{broken": "-:1: not JSON",
     "[1]": "-:1: not a JSON object",
     '{"type": "CheckOut"}': "-:1: a command needs the field cart_id",
+    '{"cart_id": "7"}': "-:1: a command needs the field type, one of AddProduct, ",
     '{"type": "CheckOut", "cart_id": "7", "command_id": 7}': "-:1: a command_id is a string",
     '{"type": "CheckOut", "cart_id": "\\ud800"}': "-:1: the command cannot be JSON",
 }
@@ -178,7 +180,12 @@ def test_what_was_sent_before_a_wrong_line_is_told(
     good = json.dumps({"type": "CheckOut", "cart_id": "7"}) + "\n"
     with redis.Redis.from_url(redis_server.url) as client:
         client.set(partitions_key("shop"), 1)
-        failed = foldlog(settings, "send", "-", stdin=good * 999 + "\n" + good * 5 + "{}\n" + good)
+        failed = foldlog(
+            settings,
+            "send",
+            "-",
+            stdin=good * 999 + "\n" + good * 5 + '{"type": "CheckOut"}\n' + good,
+        )
         said = one_line_of(failed)
         assert "-:1006: a command needs the field cart_id" in said
         assert "lines from 1002 on are not sent" in said

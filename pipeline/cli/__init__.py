@@ -55,8 +55,10 @@ WORDS: dict[Callable[..., None], str] = {
     operating.export: "Example: `foldlog export && ls data/parquet`",
     running.bench: "Examples: `foldlog bench`, `foldlog bench throughput delays`",
     operating.verify: "Example: `foldlog verify`",
+    operating.restore: "Examples: `foldlog restore`, `foldlog restore --yes`",
     asking.schema: "Examples: `foldlog schema > asyncapi.json`,"
-    " `foldlog schema events > events.json`, `foldlog schema --check events.json`",
+    " `foldlog schema events > events.json`, `foldlog schema --check events.json`,"
+    " `foldlog schema --graph",
     sending.resubmit: "Examples: `foldlog resubmit --where \"reason = 'the cart is empty'\"`,"
     " `foldlog resubmit --stray --yes`",
 }

@@ -162,3 +162,29 @@ def verify(data: Data = None, domain: DomainName = None) -> None:
         f"all is well: {found.rows:,} rows in {found.files:,} files,"
         f" {found.models} read models equal the log"
     )
+
+
+def restore(
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; else only say what would go.")] = False,
+    data: Data = None,
+    domain: DomainName = None,
+) -> None:
+    """Cut a log from several backups back to the newest moment at which its partitions fit.
+
+    Read models and snapshots are made again by the next start.
+    """
+    from pipeline.operate.cut import ASIDE
+    from pipeline.operate.cut import restore as restore_log
+
+    cuts = restore_log(settings_from(data=data, domain=domain), yes=yes)
+    for cut in cuts:
+        typer.echo(
+            f"partition {cut.partition}: positions {cut.position} to {cut.until - 1}"
+            f" {'went' if yes else 'would go'}, {len(cut.files)} file(s)"
+        )
+    if not cuts:
+        typer.echo("every partition has what the others have read: nothing is to be cut")
+    elif yes:
+        typer.echo(f"the files are beside the others as *{ASIDE}; what they did is undone")
+    else:
+        typer.echo("say --yes to do it")

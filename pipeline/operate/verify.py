@@ -14,6 +14,7 @@ from ingest.errors import LogDamaged
 from pipeline.deployment import Deployment
 from pipeline.log.names import LogFile
 from pipeline.log.schemas import problems
+from pipeline.operate.sends import wrong_sends
 from pipeline.read.refold import refolded
 from pipeline.settings import Settings
 from projections.held import Held
@@ -77,6 +78,8 @@ def _verify(deployed: Deployment, seen: Callable[[int, int], None]) -> Verified:
             wrong += problems(domain, log)
         except LogDamaged as damage:
             wrong.append(str(damage))
+    if not wrong:
+        wrong += wrong_sends(domain, log)
     models = 0
     if not wrong and settings.published.exists():
         models, differences = _compare(deployed)

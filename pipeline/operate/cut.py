@@ -1,0 +1,106 @@
+"""`foldlog restore`: a log that was put together from several backups, cut back to one moment.
+
+A commit says how far it has read the logs of other partitions. Where such a log ends before that,
+it is from an older backup, and the newer commits go: the newest ones that fit together stay. Only
+footers are read. Of a compacted file all goes or nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest import crash
+from ingest.durable import fsync_folder
+from ingest.errors import DataInUse
+from pipeline.deployment import Deployment
+from pipeline.engine.programs import running
+from pipeline.lock import alone
+from pipeline.log.log import Log
+from pipeline.log.names import LogFile
+from pipeline.log.tail import Tail, end_of
+from pipeline.settings import Settings
+
+ASIDE = ".cut"
+"""What a file that went is called then, after its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What goes from a partition."""
+
+    partition: int
+    position: int
+    """The log ends here afterwards."""
+    until: int
+    """It ended here."""
+    files: list[Path]
+
+
+def consistent(log: Log) -> list[Cut]:
+    """What has to go for each partition's commits to have read only what is there."""
+    files = {p: log.files(p) for p in range(log.partitions)}
+    tails = {p: [end_of(file) for file in held] for p, held in files.items()}
+    ends = {p: found[-1].next_position if found else 0 for p, found in tails.items()}
+    cuts: dict[int, list[LogFile]] = {p: [] for p in files}
+    while beyond := [p for p in files if tails[p] and _reads_beyond(tails, p)]:
+        for partition in beyond:
+            tails[partition].pop()
+            cuts[partition].append(files[partition].pop())
+    return [
+        Cut(p, _end(tails[p]), ends[p], [file.path for file in gone])
+        for p, gone in cuts.items()
+        if gone
+    ]
+
+
+def _end(tails: list[Tail]) -> int:
+    return tails[-1].next_position if tails else 0
+
+
+def _reads_beyond(tails: dict[int, list[Tail]], partition: int) -> bool:
+    """Whether its last commit has read what some log does not have."""
+    cursors = tails[partition][-1].inputs.cursors
+    return any(cursor > _end(tails[sender]) for sender, cursor in cursors.items())
+
+
+def restore(settings: Settings, *, yes: bool) -> list[Cut]:
+    """What has to go; with `yes` it goes, and with it every read model and snapshot, which are
+    made again. Raises `DataInUse` while a pipeline runs here.
+    """
+    deployed = Deployment.open(settings)
+    refusal = f"a pipeline runs on {settings.data}; stop it first"
+    with alone(settings.lock, refusal):
+        if running(settings):
+            raise DataInUse(refusal)
+        cuts = consistent(deployed.log)
+        if yes and cuts:
+            _remove_caches(settings)
+            for cut in cuts:
+                _set_aside(deployed.log, cut)
+    return cuts
+
+
+def _set_aside(log: Log, cut: Cut) -> None:
+    """The newest file first: killed at any time, it leaves a shorter log, and none with gaps."""
+    for path in cut.files:
+        first = int(path.name[:20])
+        # Covered ones would be seen again. They go first: some may have been removed already.
+        for file in reversed(log.all_files(cut.partition)):
+            if file.first >= first:
+                crash.point("cut.to_rename")
+                os.replace(file.path, f"{file.path}{ASIDE}")
+                crash.point("cut.renamed")
+        crash.point("cut.to_fsync_folder")
+        fsync_folder(log.partition_folder(cut.partition))
+        crash.point("cut.fsynced")
+
+
+def _remove_caches(settings: Settings) -> None:
+    """What was made from commits that go."""
+    for folder in (settings.kept, settings.snapshots, settings.states, settings.exported):
+        shutil.rmtree(folder, ignore_errors=True)
+    for path in (settings.writers_file, settings.published, settings.rebuilt):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,169 @@
+"""Partitions from backups of different moments do not start, and are cut back to where they fit."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ingest import crash
+from ingest.errors import LogMismatch
+from pipeline.log import compaction
+from pipeline.log.log import Log
+from pipeline.operate.cut import restore
+from pipeline.settings import Settings
+from tests.command_line import one_line_of
+from tests.domains.transfers import Close, Deposit, Transfer, transfers
+from tests.reacting import NOBODY, Workers, check_sends
+from tests.running import DEADLINE_S, Up, foldlog, wait_for
+
+DOMAIN = "tests.domains.transfers:transfers"
+NAMES = [f"n{number}" for number in range(12)]
+
+
+def trade(pipeline: Up, settings: Settings, first: int) -> None:
+    """Money goes round, in many commits, until all is handled."""
+    with pipeline.ready() as producer:
+        for name in NAMES:
+            key = f"{first}-{name}"
+            producer.send(Deposit(command_id=f"d-{key}", account_id=name, cents=100))
+        producer.send(Close(command_id=f"c-{first}", account_id=NAMES[-1]))
+        for turn in range(3):
+            for number, name in enumerate(NAMES[:-1]):
+                to = NAMES[(number + turn + 1) % len(NAMES)]
+                key = f"{first}-{turn}-{name}"
+                sent = Transfer(command_id=f"t-{key}", account_id=name, to_account=to, cents=3)
+                producer.send(sent)
+    log = Log.open(settings.events, domain="transfers")
+    pipeline.settle()
+    wait_for(lambda: not waiting(log), "the sends")
+    pipeline.settle()
+    assert pipeline.stop() == 0
+
+
+def waiting(log: Log) -> bool:
+    tails = {p: log.tail(p) for p in range(log.partitions)}
+    return any(
+        tails[to].inputs.cursors.get(sender, 0) <= last
+        for sender, tail in tails.items()
+        for to, last in tail.inputs.sent.items()
+    )
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_torn_backup_is_refused_cut_back_and_goes_on(
+    settings: Settings, up: Callable[..., Up], tmp_path: Path, compacted: bool
+) -> None:
+    settings = settings.model_copy(update={"domain": DOMAIN, "batch_max": 5, "workers": 2})
+    trade(up(settings), settings, 1)
+    older = Path(shutil.copytree(settings.events, tmp_path / "older"))
+    trade(up(settings), settings, 2)
+    log = Log.open(settings.events, domain="transfers")
+    if compacted:
+        compaction.merge(log)
+        compaction.remove_covered(log, grace_s=0)
+    for partition in (0, 2):
+        shutil.rmtree(log.partition_folder(partition))
+        shutil.copytree(older / f"partition={partition}", log.partition_folder(partition))
+    before = sorted(path.name for path in settings.events.rglob("*"))
+
+    refused = up(settings)  # both workers: one that went on would fill what was read already
+    assert refused.process.wait(timeout=DEADLINE_S) == 1
+    said = refused.errors()
+    assert "has handled what partition" in said
+    assert "one of them is from another backup" in said
+    assert "Traceback" not in said
+    told = foldlog(settings, "restore")
+    assert told.returncode == 0
+    *goes, last = told.stdout.splitlines()
+    assert {"partition 1", "partition 3"} <= {line.split(":")[0] for line in goes}
+    assert compacted or len(goes) == 2, "what is from the older backup stays"
+    assert last == "say --yes to do it"
+    assert sorted(path.name for path in settings.events.rglob("*")) == before
+
+    went = foldlog(settings, "restore", "--yes")
+    assert went.stdout.splitlines()[:-1] == [line.replace("would go", "went") for line in goes]
+    trade(up(settings), settings, 3)
+    verified = foldlog(settings, "verify")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    nothing = foldlog(settings, "restore")
+    assert "nothing is to be cut" in nothing.stdout
+    workers = Workers(settings.data, transfers, [[0, 1, 2, 3]])
+    check_sends(workers, complete=True)
+
+
+def test_a_log_on_which_a_pipeline_runs_is_not_cut(
+    settings: Settings, up: Callable[..., Up]
+) -> None:
+    settings = settings.model_copy(update={"domain": DOMAIN})
+    up(settings).settle()
+    assert "stop it first" in one_line_of(foldlog(settings, "restore"))
+
+
+def torn(folder: Path) -> tuple[Settings, Log]:
+    """Partition 1 has read more of partition 0 than there is; its first commits are compacted, and
+    of those that were, some are removed.
+    """
+    workers = Workers(folder, transfers, [[0], [1, 2]])
+    workers.send(Deposit(account_id="a", cents=1000))
+    for number in range(40):
+        workers.send(Transfer(account_id="a", to_account="gb"[number % 2], cents=1))
+        workers.settle()
+        if number == 3:
+            shutil.copytree(workers.log.partition_folder(0), folder / "older")
+        if number == 34:
+            compaction.merge(workers.log)
+    covered = [f for f in workers.log.all_files(1) if f not in workers.log.files(1)]
+    assert len(covered) > 10
+    for file in covered[:2]:
+        file.path.unlink()
+    shutil.rmtree(workers.log.partition_folder(0))
+    shutil.move(folder / "older", workers.log.partition_folder(0))
+    settings = Settings(data=folder, redis_url=NOBODY, domain=DOMAIN)
+    return settings, workers.log
+
+
+class Killed(BaseException):
+    """In place of the end of the process."""
+
+
+@pytest.mark.parametrize("point", ["cut.to_rename", "cut.renamed", "cut.fsynced"])
+def test_a_restore_that_is_killed_anywhere_leaves_a_log_without_gaps_and_can_be_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    settings, log = torn(tmp_path)
+    with pytest.raises(LogMismatch, match="partition 1 has handled what partition 0 sent"):
+        Workers(tmp_path, transfers, [[0], [1, 2]])
+    kills = 0
+    while True:
+        with monkeypatch.context() as patched:
+            patched.setattr(crash, "point", dies_at_the_second(point))
+            try:
+                restore(settings, yes=True)
+                break
+            except Killed:
+                kills += 1
+        for partition in range(3):
+            files = log.files(partition)
+            assert not files or files[0].first == 0, f"partition {partition} has lost its beginning"
+            assert all(len(rows) for rows in log.read(partition))
+    assert kills > (0 if "fsync" in point else 5)
+    workers = Workers(tmp_path, transfers, [[0], [1, 2]])
+    workers.send(Transfer(account_id="a", to_account="g", cents=1))
+    workers.settle()
+    check_sends(workers, complete=True)
+
+
+def dies_at_the_second(point: str) -> Callable[[str], None]:
+    """So that each try gets one step further."""
+    left = 2
+
+    def come_by(name: str) -> None:
+        nonlocal left
+        left -= name == point
+        if not left:
+            raise Killed
+
+    return come_by
