@@ -25,11 +25,21 @@ def demo(
         int | None, typer.Option(min=1, help="Only the first so many commands.")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Continue in the data directory.")] = False,
+    orders: Annotated[
+        bool, typer.Option("--orders", help="The first baskets as orders, paid and shipped.")
+    ] = False,
 ) -> None:
     """Send a year of real grocery baskets through everything, and ask about them."""
     from pipeline.extras.demo import demo as run_demo
 
-    run_demo(settings_from(data=data), limit=limit, keep=keep, console=Console(), show=print_table)
+    run_demo(
+        settings_from(data=data),
+        limit=limit,
+        keep=keep,
+        orders=orders,
+        console=Console(),
+        show=print_table,
+    )
 
 
 def new(

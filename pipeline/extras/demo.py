@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import duckdb
@@ -18,6 +18,8 @@ from ingest.errors import FoldlogError
 from pipeline.deployment import Deployment
 from pipeline.extras import baskets
 from pipeline.extras.driven import Pipeline
+from pipeline.extras.orders import REPORT as ORDERS
+from pipeline.extras.orders import conserved, play
 from pipeline.extras.sender import Sender
 from pipeline.health.status import status
 from pipeline.log.log import Log
@@ -29,9 +31,18 @@ Show = Callable[[duckdb.DuckDBPyConnection, str], None]
 
 
 def demo(
-    settings: Settings, *, limit: int | None, keep: bool, console: Console, show: Show
+    settings: Settings,
+    *,
+    limit: int | None,
+    keep: bool,
+    orders: bool,
+    console: Console,
+    show: Show,
 ) -> None:
-    """Run the demo and print its report. Raises `FoldlogError` where it cannot run."""
+    """Run the demo and print its report; with `orders` the whole process on fewer baskets.
+
+    Raises `FoldlogError` where it cannot run.
+    """
     baskets.transactions()
     marker = settings.data / "demo"
     if not keep:
@@ -40,8 +51,13 @@ def demo(
     marker.touch()
     with Pipeline(settings) as pipeline:
         pipeline.wait_until_ready()
-        sent = _send_and_watch(settings, limit, pipeline, console)
-    _report(settings, sent, console, show)
+        if orders:
+            sent = play(settings, limit, pipeline, console)
+        else:
+            sent = _send_and_watch(settings, limit, pipeline, console)
+    _report(settings, sent, console, show, ORDERS if orders else REPORT)
+    if orders:
+        console.print(f"\n{conserved(settings)}", soft_wrap=True)
 
 
 def _clear(data: Path, marker: Path) -> None:
@@ -120,11 +136,13 @@ class _Tally:
                 self._next[partition] = rows["position"][-1].as_py() + 1
 
 
-def _report(settings: Settings, sent: int, console: Console, show: Show) -> None:
+def _report(
+    settings: Settings, sent: int, console: Console, show: Show, report: Mapping[str, str]
+) -> None:
     """A few answers, read from the published file as any analyst would."""
     with connect_read_models(settings.published) as db:
         commands, distinct = db.execute(
-            "SELECT count(*), count(DISTINCT command_id) FROM outcomes"
+            "SELECT count(*), count(DISTINCT command_id) FROM outcomes WHERE command_id IS NOT NULL"
         ).fetchone() or (0, 0)
         console.print(
             f"\nSent {sent:,} commands. The log holds {commands:,} outcomes"
@@ -132,7 +150,7 @@ def _report(settings: Settings, sent: int, console: Console, show: Show) -> None
             f" {'each has exactly one' if commands == distinct else 'they should be equal'}.\n",
             soft_wrap=True,
         )
-        for title, sql in REPORT.items():
+        for title, sql in report.items():
             show(db.execute(sql), title)
     where = (
         "" if settings.data == Settings.model_fields["data"].default else f"--data {settings.data} "
