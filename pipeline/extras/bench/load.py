@@ -188,5 +188,7 @@ def log_of_carts(
                     first=first, last=min(each, first + LARGE_FILE),
                 )  # fmt: skip
                 rows: pa.Table = db.sql(query).to_arrow_table()
-                log.append(partition, first, rows.cast(shop.schema))
+                known = pa.schema([shop.schema.field(name) for name in rows.schema.names])
+                whole = [shop.schema.empty_table(), rows.cast(known)]
+                log.append(partition, first, pa.concat_tables(whole, promote_options="default"))
     Schemas(shop, log)

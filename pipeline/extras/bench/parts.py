@@ -11,9 +11,10 @@ class Part(StrEnum):
     throughput = "throughput"
     delays = "delays"
     rebuilds = "rebuilds"
+    reactions = "reactions"
     live = "live"
     flat = "flat"
 
 
-QUICK = (Part.throughput, Part.delays, Part.rebuilds)
+QUICK = (Part.throughput, Part.delays, Part.rebuilds, Part.reactions)
 """What a run of four minutes measures; the others take a log of 10 to 50 million events."""

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pipeline.extras.bench import delays, grown, rebuilds, throughput
+from pipeline.extras.bench import delays, grown, reactions, rebuilds, throughput
 from pipeline.extras.bench.parts import Part
 from pipeline.extras.bench.table import Figure
 
@@ -25,6 +25,8 @@ def run(parts: Iterable[Part], *, seen: Callable[[str], None]) -> list[Figure]:
                     figures += delays.measure(folder, 20)
                 case Part.rebuilds:
                     figures += rebuilds.measure(folder, 10_000_000)
+                case Part.reactions:
+                    figures += reactions.measure(folder, 20)
                 case Part.live:
                     figures += grown.measure_live(folder)
                 case Part.flat:

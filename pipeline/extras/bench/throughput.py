@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from ingest.domain import Domain
 from ingest.entries import Batch, Entry
 from ingest.shop import shop
 from pipeline.decide.batch import BatchDecider
@@ -82,7 +83,7 @@ def measure(folder: Path, count: int) -> list[Figure]:
                "≥ 1.6"),
         Figure("the same, one worker, carts at random", random.rate, "/s", "one worker", one.rate,
                "≥ 0.75"),
-        Figure("deciding alone", _decided(payloads), "/s", "validating alone",
+        Figure("deciding alone", decided_rate(payloads), "/s", "validating alone",
                _validated(payloads)),
         Figure("CPU a command, carts in order", one.write_us + one.read_us, "µs", "the write side",
                one.write_us, "≤ 16 µs"),
@@ -120,9 +121,9 @@ def drained(settings: Settings, sent: list[dict[str, Any]]) -> Drained:
     )
 
 
-def _decided(payloads: list[bytes]) -> float:
+def decided_rate(payloads: list[bytes], domain: Domain = shop) -> float:
     """Commands a second that one partition decides, without Redis and without a log."""
-    decider = BatchDecider(shop, partitions=1, payload_bytes_max=max(map(len, payloads)))
+    decider = BatchDecider(domain, partitions=1, payload_bytes_max=max(map(len, payloads)))
     partition = Partition(0)
     entries: list[Entry] = [(b"%d-0" % at, payload, []) for at, payload in enumerate(payloads, 1)]
     with not_now():  # as in a program
