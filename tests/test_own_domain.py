@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from pipeline.extras.new import new
 from pipeline.settings import Settings
 from tests.command_line import one_line_of
-from tests.pages import run
+from tests.pages import ROOT, run
 from tests.running import Up, foldlog
 
 
@@ -32,11 +34,11 @@ def up_in(up: Callable[..., Up], monkeypatch: pytest.MonkeyPatch) -> Callable[[P
 def test_what_new_writes_runs_under_any_name(tmp_path: Path, up_in: Callable[[Path], Up]) -> None:
     assert run(tmp_path, "foldlog", "new", "shop2", "--aggregate", "invoice").returncode == 0
     folder = tmp_path / "shop2"
-    (folder / "pipeline.py").write_text("raise ImportError('a module of the user')")
     written = [path.read_text() for path in folder.rglob("*") if path.is_file()]
     assert not [text for text in written if "starter" in text]
     assert not [text for text in written if re.search(r"[oO]rder(?!ed)|\ba[ _]invoice", text)]
     assert "passed" in run(folder, "pytest").stdout
+    (folder / "pipeline.py").write_text("raise ImportError('a module of the user')")
     pipeline = up_in(folder)
     pipeline.settle()
     place = {"type": "PlaceInvoice", "invoice_id": "7", "customer_id": "ada", "amount_cents": 4200}
@@ -46,9 +48,27 @@ def test_what_new_writes_runs_under_any_name(tmp_path: Path, up_in: Callable[[Pa
     for relation in ("invoices", "customers", "money_daily"):
         found = run(folder, "foldlog", "query", f"FROM {relation}", "--format", "json").stdout
         assert "4200" in found
+    pay = {"type": "PayInvoice", "invoice_id": "7", "paid_cents": 41}
+    cancel = {"type": "CancelInvoice", "invoice_id": "7"}
+    for command in (pay, cancel):
+        run(folder, "foldlog", "send", "-", "--wait", stdin=json.dumps(command))
+    pipeline.settle()
+    sql = "SELECT credit_cents FROM credits SEMI JOIN sends ON aggregate_id = customer_id"
+    assert run(folder, "foldlog", "query", sql, "--format", "csv").stdout == "credit_cents\n41\n"
     assert run(folder, sys.executable, "look.py").stdout == ""
     assert run(folder, "foldlog", "verify").returncode == 0
     assert "{shop2-0}" in run(folder, "foldlog", "schema").stdout
+
+
+def test_what_new_writes_passes_mypy_strict(tmp_path: Path) -> None:
+    new("bills", tmp_path, "invoice")
+    ran = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent",
+         f"--cache-dir={tmp_path}/cache", "."],
+        cwd=tmp_path / "bills", env={**os.environ, "MYPYPATH": str(ROOT)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.stdout == "Success: no issues found in 5 source files\n", ran.stdout + ran.stderr
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from ingest.errors import NameTaken, NotAvailable
 from pipeline.extras import starter
-from projections.model import RELATIONS
+from projections.model import TAKEN
 
 BESIDE_THE_PACKAGE = {
     "README.md": "README.md",
     "look.py": "look.py",
     "test_rules.py": "test_rules.py",
+    "pytest.ini": "pytest.ini",
     "env": ".env",
     "gitignore": ".gitignore",
 }
@@ -51,7 +52,7 @@ def new(name: str, parent: Path, aggregate: str | None = None) -> list[Path]:
     aggregate = aggregate or _singular(name)
     if not re.fullmatch(NAME, aggregate) or keyword.iskeyword(_camel(aggregate)):
         raise NameTaken(f"{aggregate!r} cannot be what the rules are about; use {NAME_SAYS}")
-    taken = _words(*texts.values()) | {*keyword.kwlist, *RELATIONS}
+    taken = _words(*texts.values()) | {*keyword.kwlist, *TAKEN}
     if aggregate != "order" and taken & {aggregate, _plural(aggregate)}:
         raise NameTaken(
             f"{aggregate!r} means something else already in what is written; say with --aggregate"

@@ -1,1 +1,1 @@
-"""Orders: they are placed, paid, and then shipped or cancelled."""
+"""Orders: they are placed, paid, and then shipped or cancelled, which may give credit."""

@@ -1,17 +1,25 @@
-"""The rules of an order: it is placed, paid, and then shipped or cancelled.
+"""The rules of orders: they are placed, paid, and then shipped or cancelled.
 
-From the top: events, state, evolve, commands, decide, then the domain itself. Money is in cents.
+What was paid for a cancelled order is its customer's credit. An order that is not paid in a week is
+cancelled by a deadline. From the top, for both aggregates: events, state, evolve, commands, decide.
+Then what follows from events, and last the domain itself. Money is in cents.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, assert_never
 
 from pydantic import Field
 
-from ingest import Aggregate, Command, Domain, Identifier, Rejected, event
+from ingest import Aggregate, Command, Domain, Identifier, Later, Of, Rejected, event
+
+Cents: TypeAlias = Annotated[int, Field(gt=0, le=100_000_000, description="In cents.")]
+
+# ---------------- an order
 
 # --- events: what has happened; their fields are columns of the log
 
@@ -37,7 +45,7 @@ class OrderCancelled:
     refund_cents: int
 
 
-Event: TypeAlias = OrderPlaced | OrderPaid | OrderShipped | OrderCancelled
+OrderEvent: TypeAlias = OrderPlaced | OrderPaid | OrderShipped | OrderCancelled
 
 # --- state: what the rules have to know about one order; also its row in the read model `orders`
 
@@ -53,7 +61,7 @@ class Order:
 # --- evolve: the state after an event
 
 
-def evolve(order: Order, event: Event) -> Order:
+def evolve_order(order: Order, event: OrderEvent) -> Order:
     match event:
         case OrderPlaced(customer_id, amount_cents):
             return Order("placed", customer_id, amount_cents)
@@ -70,8 +78,6 @@ def evolve(order: Order, event: Event) -> Order:
 
 
 # --- commands: what may be asked for; a command that breaks these limits is unreadable
-
-Cents: TypeAlias = Annotated[int, Field(gt=0, le=100_000_000, description="In cents.")]
 
 
 class PlaceOrder(Command):
@@ -94,17 +100,24 @@ class CancelOrder(Command):
     order_id: Identifier
 
 
-OrderCommand: TypeAlias = PlaceOrder | PayOrder | ShipOrder | CancelOrder
+class ExpireOrder(Command):
+    order_id: Identifier
+
+
+OrderCommand: TypeAlias = PlaceOrder | PayOrder | ShipOrder | CancelOrder | ExpireOrder
 
 # --- decide: the events that a command causes, or Rejected with the reason; pure, without a clock
 
 
-def decide(order: Order, command: OrderCommand) -> list[Event]:
+def decide_order(order: Order, command: OrderCommand) -> list[OrderEvent]:
     match command:
         case PlaceOrder():
             if order.status != "new":
                 raise Rejected("there is such an order already")
             return [OrderPlaced(command.customer_id, command.amount_cents)]
+        case ExpireOrder():
+            # A deadline comes in any case; where there is nothing left to do, it does nothing.
+            return [OrderCancelled(order.paid_cents)] if order.status == "placed" else []
         case _ if order.status == "new":
             raise Rejected("there is no such order")
         case _ if order.status in ("shipped", "cancelled"):
@@ -123,21 +136,103 @@ def decide(order: Order, command: OrderCommand) -> list[Event]:
             assert_never(command)
 
 
-# --- the domain
-
+# --- the aggregate
 
 order = Aggregate(
     name="order",
     key="order_id",
     initial=Order(),
-    decide=decide,
-    evolve=evolve,
+    decide=decide_order,
+    evolve=evolve_order,
     table="orders",
 )
 
+# ---------------- the credit of a customer
+
+
+@event
+class CreditGiven:
+    order_id: str
+    credit_cents: int
+
+
+@event
+class CreditPaidOut:
+    credit_cents: int
+
+
+CreditEvent: TypeAlias = CreditGiven | CreditPaidOut
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    credit_cents: int = 0
+
+
+def evolve_credit(credit: Credit, event: CreditEvent) -> Credit:
+    match event:
+        case CreditGiven(_, cents):
+            return Credit(credit.credit_cents + cents)
+        case CreditPaidOut(cents):
+            return Credit(credit.credit_cents - cents)
+        case _:
+            assert_never(event)
+
+
+class GiveCredit(Command):
+    customer_id: Identifier
+    order_id: Identifier
+    credit_cents: Cents
+
+
+class PayOutCredit(Command):
+    customer_id: Identifier
+    credit_cents: Cents
+
+
+def decide_credit(credit: Credit, command: GiveCredit | PayOutCredit) -> list[CreditEvent]:
+    match command:
+        case GiveCredit():
+            return [CreditGiven(command.order_id, command.credit_cents)]
+        case PayOutCredit():
+            if command.credit_cents > credit.credit_cents:
+                raise Rejected("that is more than the credit")
+            return [CreditPaidOut(command.credit_cents)]
+        case _:
+            assert_never(command)
+
+
+credit = Aggregate(
+    name="credit",
+    key="customer_id",
+    initial=Credit(),
+    decide=decide_credit,
+    evolve=evolve_credit,
+    table="credits",
+)
+
+# ---------------- policies: what follows from events
+
+TO_PAY = timedelta(days=7)
+
+
+def refund(event: OrderCancelled, of: Of[Order]) -> Iterator[GiveCredit]:
+    if event.refund_cents:
+        yield GiveCredit(
+            customer_id=of.state.customer_id, order_id=of.id, credit_cents=event.refund_cents
+        )
+
+
+def expire(event: OrderPlaced, of: Of[Order]) -> Iterator[Later[ExpireOrder]]:
+    yield Later(TO_PAY, ExpireOrder(order_id=of.id))
+
+
+# ---------------- the domain
+
 domain = Domain(
     "starter",
-    (order,),
+    (order, credit),
+    (refund, expire),
     read_models=Path(__file__).parent / "read_models",
     queries="pipeline.extras.starter.queries",
 )

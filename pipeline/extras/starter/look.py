@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+
 import marimo
 
 app = marimo.App(app_title="Orders")
@@ -34,6 +36,18 @@ def _(db, mo, refresh):
         " FROM orders GROUP BY status ORDER BY status"
     ).to_arrow_table()
     mo.ui.table(by_status, label="Orders by status", selection=None)
+    return
+
+
+@app.cell
+def _(db, mo, refresh):
+    refresh
+    to_be_paid = db.sql(
+        "SELECT order_id, amount_cents - paid_cents AS cents, due_at AS cancelled_at"
+        " FROM orders JOIN deadlines ON aggregate_id = order_id"
+        " WHERE status = 'placed' AND state = 'waiting' ORDER BY due_at"
+    ).to_arrow_table()
+    mo.ui.table(to_be_paid, label="To be paid, or else cancelled", selection=None)
     return
 
 

@@ -31,13 +31,15 @@ class CustomerShown(BaseModel):
     customer_id: str
     orders: int
     ordered_cents: int
+    credit_cents: int
 
 
 class TopCustomers(Query[list[CustomerShown]]):
-    """The customers who have ordered for the most."""
+    """The customers who have ordered for the most, each with the credit that is left."""
 
     sql: ClassVar[str] = (
-        "SELECT customer_id, orders, ordered_cents"
-        " FROM customers ORDER BY ordered_cents DESC, customer_id LIMIT $limit"
+        "SELECT customer_id, orders, ordered_cents, coalesce(credit_cents, 0) AS credit_cents"
+        " FROM customers LEFT JOIN credits USING (customer_id)"
+        " ORDER BY ordered_cents DESC, customer_id LIMIT $limit"
     )
     limit: Annotated[int, Field(ge=1)] = 10
