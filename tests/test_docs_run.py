@@ -20,6 +20,7 @@ TOGETHER = [
      "docs/howto/subscribe.md", "docs/howto/operate.md"],
     ["docs/tutorial/own-domain.md"],
     ["docs/howto/model-a-domain.md", "docs/howto/change-events.md"],
+    ["docs/howto/processes.md"],
 ]  # fmt: skip
 """Pages that are read one after another beside one pipeline, since its start takes long."""
 
