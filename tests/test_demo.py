@@ -98,3 +98,33 @@ def test_the_demo_removes_only_what_it_made(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "holds what the demo did not make" in refused.stderr
     assert (tmp_path / "precious").read_text() == "mine"
+
+
+STOCK = """
+    SELECT product_id, sum(units) FILTER (kind IN ('StockReceived', 'StockReleased'))
+        - coalesce(sum(units) FILTER (kind = 'StockReserved'), 0),
+        coalesce(sum(units) FILTER (kind = 'StockReserved'), 0)
+        - coalesce(sum(units) FILTER (kind IN ('StockReleased', 'StockDispatched')), 0)
+    FROM (SELECT aggregate_id AS product_id, event_type AS kind, quantity AS units FROM events
+        WHERE aggregate = 'stock') GROUP BY product_id ORDER BY product_id
+"""
+
+
+def test_orders_are_shipped_or_give_back_what_they_held_and_no_unit_is_lost(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path / "data")
+    ran = demo(settings.data, "--orders", "--limit", "600")
+    assert ran.returncode == 0, ran.stderr
+    assert "conserved to the unit" in ran.stdout
+    with duckdb.connect(str(settings.published), read_only=True) as db:
+        shown = db.execute(
+            "SELECT product_id, free, held FROM stock ORDER BY product_id"
+        ).fetchall()
+        assert shown == db.execute(STOCK).fetchall()
+        ended = dict(db.execute("SELECT status, count(*) FROM orders GROUP BY status").fetchall())
+        assert ended.keys() <= {"shipped", "cancelled", "awaiting payment"}
+        assert min(ended["shipped"], ended["cancelled"]) > 0
+        states = db.execute("SELECT DISTINCT state FROM sends").fetchall()
+        assert states == [("accepted",)]
+        checked_out = "event_type = 'CheckedOut' AND deliver_to IS NOT NULL"
+        delivered = db.execute(f"SELECT position FROM events WHERE {checked_out}").fetchall()
+        assert len(delivered) == sum(ended.values())
