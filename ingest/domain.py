@@ -18,7 +18,7 @@ from ingest.code_digest import code_digest
 from ingest.command import Command, command_type
 from ingest.envelope import arrow_type, log_schema
 from ingest.errors import DomainInvalid, NotAvailable
-from ingest.policy import Policy, declared
+from ingest.policy import Declared, Policy, declared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +99,15 @@ class Domain:
         return {command: a for a in self.aggregates for command in a.commands}
 
     @cached_property
+    def declared_policies(self) -> tuple[Declared, ...]:
+        """What each policy says of itself."""
+        return tuple(map(declared, self.policies))
+
+    @cached_property
     def reactions(self) -> Mapping[type, tuple[Policy, ...]]:
         """Event class → the policies that react to it."""
         found: dict[type, tuple[Policy, ...]] = {}
-        for said in map(declared, self.policies):
+        for said in self.declared_policies:
             for cls in said.events:
                 found[cls] = (*found.get(cls, ()), said.policy)
         return found
@@ -181,17 +186,16 @@ def _check_distinct(what: str, names: Iterable[str]) -> None:
 def _check_policies(domain: Domain) -> None:
     """Raises `DomainInvalid` where one reacts to, or sends, what no aggregate has."""
     happens = {*domain.events.values()}
-    for said in map(declared, domain.policies):
-        name = getattr(said.policy, "__name__", said.policy)
+    for said in domain.declared_policies:
         for cls in said.events:
             if cls not in happens:
                 raise DomainInvalid(
-                    f"policy {name} reacts to {cls.__name__}, which is no event here"
+                    f"policy {said.name} reacts to {cls.__name__}, which is no event here"
                 )
         for cls in (*said.sends, *said.defers):
             if cls not in (*domain.commands, Command):
                 raise DomainInvalid(
-                    f"policy {name} sends {cls.__name__}, which no aggregate here decides"
+                    f"policy {said.name} sends {cls.__name__}, which no aggregate here decides"
                 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from ingest.command import command_type
 from ingest.domain import Domain
 from ingest.events import event_name
-from ingest.policy import Declared, declared
+from ingest.policy import Declared
 
 OUTSIDE = "outside"
 
@@ -17,7 +17,7 @@ def mermaid(domain: Domain) -> str:
 
     Commands that no policy sends come from outside; a dotted arrow is a deadline.
     """
-    policies = [*map(declared, domain.policies)]
+    policies = domain.declared_policies
     sent = {cls for said in policies for cls in (*said.sends, *said.defers)}
     lines = ["flowchart LR"]
     for aggregate in domain.aggregates:
@@ -28,7 +28,6 @@ def mermaid(domain: Domain) -> str:
 
 
 def _arrows(domain: Domain, said: Declared) -> Iterator[str]:
-    name = getattr(said.policy, "__name__", "policy")
     for source in domain.aggregates:
         happened = [event_name(cls) for cls in said.events if cls in source.events.values()]
         if not happened:
@@ -36,10 +35,10 @@ def _arrows(domain: Domain, said: Declared) -> Iterator[str]:
         for target in domain.aggregates:
             sends = [command_type(c) for c in target.commands if c in said.sends]
             if sends:
-                about = f"{name}:<br>{_lines(happened)}<br>→ {_lines(sends)}"
+                about = f"{said.name}:<br>{_lines(happened)}<br>→ {_lines(sends)}"
                 yield f'    {source.name} -- "{about}" --> {target.name}'
         if later := [command_type(c) for c in source.commands if c in said.defers]:
-            about = f"{name}:<br>{_lines(happened)}<br>→ later {_lines(later)}"
+            about = f"{said.name}:<br>{_lines(happened)}<br>→ later {_lines(later)}"
             yield f'    {source.name} -. "{about}" .-> {source.name}'
 
 

@@ -53,6 +53,7 @@ class Declared:
     """What a policy says of itself."""
 
     policy: Policy
+    name: str
     events: tuple[type, ...]
     sends: tuple[type, ...]
     """Commands; `Command` itself where it does not say which."""
@@ -62,7 +63,8 @@ class Declared:
 
 def declared(policy: Policy) -> Declared:
     """By its annotations. Raises `DomainInvalid` where they say less than is needed."""
-    where = f"policy {getattr(policy, '__name__', policy)}"
+    name = getattr(policy, "__name__", str(policy))
+    where = f"policy {name}"
     parameter(policy, 1, where)
     made = returned(policy, where)
     if get_origin(made) not in (Iterator, Iterable, Sequence, list, collections.abc.Generator):
@@ -79,4 +81,4 @@ def declared(policy: Policy) -> Declared:
         if not issubclass(cls, Command):
             raise DomainInvalid(f"{where} sends {cls.__name__}, which is no Command")
     events = classes(parameter(policy, 0, where), where)
-    return Declared(policy, events, tuple(sends), tuple(defers))
+    return Declared(policy, name, events, tuple(sends), tuple(defers))

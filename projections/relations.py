@@ -165,7 +165,11 @@ def with_relations(schema: pa.Schema, log: str, query: str, reads: str | None = 
     With `reads`, only the one that it reads: DuckDB plans each one that is named.
     """
     known = definitions(schema)
-    parts = {"log": log, **({reads: known[reads]} if reads else known)}
+    return with_parts({"log": log, **({reads: known[reads]} if reads else known)}, query)
+
+
+def with_parts(parts: Mapping[str, str], query: str) -> str:
+    """`query` with these relations in its WITH clause, each of which may read those before it."""
     return f"WITH {', '.join(f'{name} AS ({sql})' for name, sql in parts.items())} {query}"
 
 

@@ -69,9 +69,8 @@ class _Batch:
         """
         if send.due_us is None or send.key not in self.changed:
             return False
-        asked = send.key, send.command_type
         newer = (s for s in self.sends if s.due_us is not None and s.key == send.key)
-        return any((s.key, s.command_type) == asked for s in newer)
+        return any(s.command_type == send.command_type for s in newer)
 
 
 class BatchDecider:

@@ -22,7 +22,6 @@ from pipeline.deployment import Deployment
 from pipeline.extras import baskets
 from pipeline.extras.driven import Pipeline
 from pipeline.feed.subscription import Subscription
-from pipeline.health.sent import sent_status
 from pipeline.health.status import status
 from pipeline.settings import Settings
 from projections import connect
@@ -124,10 +123,8 @@ def _is_done(deployed: Deployment) -> bool:
     """Whether every command and every send is handled and published, and every order waits for
     nothing but a payment that does not come.
     """
-    if status(deployed.settings).lag != 0 or sent_status(deployed.domain, deployed.log).waiting:
-        return False
     now = status(deployed.settings)
-    if now.lag != 0 or now.unpublished != 0:
+    if now.lag != 0 or now.sent.waiting or now.unpublished != 0:
         return False
     with connect(deployed.settings.published) as db:
         waiting = db.execute("SELECT order_id, waits_for FROM orders_waiting").fetchall()

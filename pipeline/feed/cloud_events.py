@@ -1,6 +1,6 @@
 """Events as CloudEvents 1.0, in their JSON format.
 
-source            /cart/3fa92c61b0d4…    the domain and the log's identity
+source            /shop/3fa92c61b0d4…    the domain and the log's identity
 id                3:118                  partition and position: with the source, of no other
 type, subject     the event's type, the aggregate's id
 time              when it occurred

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.errors import LogDamaged, LogMismatch, one_line
+from ingest.errors import LogDamaged, LogMismatch
 from pipeline.log.disk import MEND
 from pipeline.log.log import Log
 from pipeline.log.names import LogFile
+from pipeline.log.pieces import unreadable
 from projections.relations import Positions
 
 ROWS = 8192
@@ -138,7 +139,7 @@ class Follower:
         except FileNotFoundError:
             raise
         except (OSError, pa.ArrowException) as error:
-            raise LogDamaged(f"{file.path} cannot be read ({one_line(error)}); {MEND}") from None
+            raise unreadable(file, error) from None
         if skip:
             raise self._fell_behind(partition, at)
         return []

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ingest.domain import Domain
 from pipeline.log.log import Log
-from projections.relations import sent
+from projections.relations import sent, with_parts
 from projections.session import session
 from projections.upcast import current_rows
 
@@ -29,23 +29,26 @@ class SentStatus:
 
 
 def sent_status(domain: Domain, log: Log) -> SentStatus:
-    """Zeros for a domain without policies. Reads a few columns of the whole log."""
+    """Zeros where nothing was ever sent; else it reads some columns of the whole log."""
     relations = sent(domain.schema, "log")
     if not relations:
         return SentStatus()
     until = {p: log.next_position(p) for p in range(log.partitions)}
     with log.reading(), session() as db:
-        parts = {"log": current_rows(domain, log, {}, until), **relations}
-        known = ", ".join(f"{name} AS ({sql})" for name, sql in parts.items())
+        rows = current_rows(domain, log, {}, until)
+        # Parquet's statistics answer this, and at once where nothing was ever sent.
+        if not db.execute(f"FROM ({rows}) WHERE to_partition IS NOT NULL LIMIT 1").fetchall():
+            return SentStatus()
+        parts = {"log": rows, **relations}
         columns = "SELECT state, recorded_at"
         both = f"({columns} FROM sends UNION ALL {columns} FROM deadlines)"
         recent = f"recorded_at > (SELECT max(recorded_at) - {A_DAY} FROM log)"
-        found = db.execute(
-            f"WITH {known} SELECT"
-            " (SELECT count(*) FROM sends WHERE state = 'waiting'),"
+        query = (
+            "SELECT (SELECT count(*) FROM sends WHERE state = 'waiting'),"
             f" (SELECT count(*) FROM {both} WHERE {recent}"
             " AND state IN ('rejected', 'unreadable')),"
             " (SELECT count(*) FROM deadlines WHERE state = 'waiting'),"
             " (SELECT min(due_at) FROM deadlines WHERE state = 'waiting')"
-        ).fetchone()
+        )
+        found = db.execute(with_parts(parts, query)).fetchone()
     return SentStatus(*found) if found else SentStatus()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ingest.domain import Domain
 from ingest.envelope import DEFERRED, SENDING_COLUMNS, SENT
 from pipeline.log.log import Log
+from projections.relations import with_parts
 from projections.session import session
 from projections.upcast import current_rows
 
@@ -65,8 +66,7 @@ def wrong_sends(domain: Domain, log: Log) -> Iterator[str]:
         "sent": _SENT,
         "cursors": f"SELECT * FROM (VALUES {values}) t(sender, partition, cursor)",
     }
-    known = ", ".join(f"{name} AS ({sql})" for name, sql in parts.items())
     with session() as db:
         db.execute("SET enable_progress_bar = false")
-        found = db.execute(f"WITH {known} FROM ({_WRONG}) LIMIT {SHOWN_MAX}").fetchall()
+        found = db.execute(with_parts(parts, f"FROM ({_WRONG}) LIMIT {SHOWN_MAX}")).fetchall()
     yield from (line for (line,) in found)
