@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from contextlib import suppress
 from datetime import UTC, datetime
 
 from rich.console import Console, Group, RenderableType
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ingest.strays import warning
+from pipeline.cli.signals import stop_at_signals
 from pipeline.engine.programs import Program
 from pipeline.health.status import Status, status
 from pipeline.settings import Settings
@@ -90,8 +91,10 @@ def watch(settings: Settings, every_s: float, timeout_s: float) -> None:
     """Show the state until Ctrl-C; without a terminal, one screen after another."""
     console = Console()
     before, at = None, 0.0
-    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
-        while True:
+    stopped = threading.Event()
+    stop_at_signals(stopped.set)
+    with Live(console=console, auto_refresh=False) as live:
+        while not stopped.is_set():
             now, then = status(settings, timeout_s), time.monotonic()
             screen = as_screen(now, before, then - at)
             if console.is_terminal:
@@ -99,4 +102,4 @@ def watch(settings: Settings, every_s: float, timeout_s: float) -> None:
             else:
                 console.print(screen)
             before, at = now, then
-            time.sleep(every_s)
+            stopped.wait(every_s)

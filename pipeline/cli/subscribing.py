@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pipeline.cli.flags import Data, DomainName, settings_from
-
-if TYPE_CHECKING:
-    from pipeline.feed.subscription import Subscription
+from pipeline.cli.signals import stop_at_signals
 
 
 def subscribe(
@@ -55,7 +52,7 @@ def subscribe(
         follow=not no_follow,
         settings=settings_from(data=data, domain=domain),
     )
-    _stop_at_signals(subscription)
+    stop_at_signals(subscription.stop)
     lines = Lines(subscription.domain)
     output = sys.stdout.buffer  # JSON is UTF-8, whatever the terminal's language
     try:
@@ -65,15 +62,3 @@ def subscribe(
             output.flush()
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
-
-
-def _stop_at_signals(subscription: Subscription) -> None:
-    """The first signal ends it after a whole line; a second one at once, if nobody reads those."""
-
-    def stop(*_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        subscription.stop()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
