@@ -138,9 +138,10 @@ def test_a_missing_file_in_the_middle_is_found_and_its_positions_named(tmp_path:
         list(log.read(0))
 
 
-def test_an_event_of_the_demo_takes_few_bytes_besides_its_command_id(tmp_path: Path) -> None:
-    log = filled(tmp_path, [4000])
-    assert log.files(0)[0].path.stat().st_size / 4000 < 10
+def test_a_compacted_event_takes_few_bytes_besides_its_command_id(tmp_path: Path) -> None:
+    log = filled(tmp_path, [1000] * 4)
+    compacted = log.append_compacted(0, log.files(0))
+    assert compacted.path.stat().st_size / 4000 < 10
 
 
 def test_a_log_has_an_identity_of_its_own_that_stays(tmp_path: Path) -> None:

@@ -51,8 +51,11 @@ class _Kind:
         self._record = record_of(kind.row_type)
         columns = [(name, column.type) for name, column in self._record.columns.items()]
         self._schema = pa.schema([("aggregate_id", pa.string()), ("version", pa.int64()), *columns])
+        self._none = self._schema.empty_table()
 
     def table(self, ids: list[str], versioneds: list[Versioned]) -> pa.Table:
+        if not ids:
+            return self._none
         shown, normal = self._shown, self._record.normal
         rows: list[Any] = []
         try:

@@ -76,13 +76,14 @@ class LogColumns:
         used = frozenset[str]().union(*(self._of_class.get(c, ()) for c in {*map(type, events)}))
         recorded_at = pa.array(recorded, pa.int64()).cast(TIME)
         said = array_of([None if time is None else time - EPOCH for time in occurred], TIME)
+        count, type_of = len(rows), self._schema.field
         columns = [
-            [partition] * len(rows),
-            range(first, first + len(rows)),
+            pa.repeat(pa.scalar(partition, type_of("partition").type), count),
+            pa.arange(first, first + count),
             stream_ids, types, kinds, ids, versions, command_ids, correlations, causations,
             recorded_at, pc.coalesce(said, recorded_at),
-            [self._versions[event_type] for event_type in types],
-            *(self._values(name, events) if name in used else [None] * len(rows)
+            [*map(self._versions.__getitem__, types)],
+            *(self._values(name, events) if name in used else pa.nulls(count, type_of(name).type)
               for name in self._body),
             reasons, payloads,
         ]  # fmt: skip
