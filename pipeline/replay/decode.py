@@ -44,13 +44,16 @@ class Decoder:
         of its enum any more.
         """
         rows = self.current(rows)
+        types = rows["event_type"].combine_chunks()
         events: list[Any] = [None] * len(rows)
-        for event_type, record in self._types.items():
-            where = pc.indices_nonzero(pc.equal(rows["event_type"], event_type))
-            picked = rows.take(where)
+        for event_type in types.unique().to_pylist():
+            record = self._types.get(event_type)
+            if record is None:
+                continue
+            where = pc.indices_nonzero(pc.equal(types, event_type))
             indices = where.to_pylist()
             columns = [
-                _values(picked[name], column, f"{event_type}.{name}")
+                _values(rows[name].take(where), column, f"{event_type}.{name}")
                 for name, column in record.columns.items()
             ]
             made = record.make_all(columns) if columns else (record.cls() for _ in indices)
@@ -64,12 +67,14 @@ class Decoder:
 
     def _is_current(self, rows: pa.Table) -> bool:
         """Whether all events are of the present versions, and none of a later one."""
-        kinds = rows.select(["event_type", "schema_version"]).group_by(
-            ["event_type", "schema_version"]
-        )
+        types, versions = (rows[n].unique().to_pylist() for n in ("event_type", "schema_version"))
+        kinds = [(event_type, version) for event_type in types for version in versions]
+        if len(versions) > 1:
+            pairs = rows.select(["event_type", "schema_version"])
+            found = pairs.group_by(pairs.column_names).aggregate([])
+            kinds = [*zip(*(column.to_pylist() for column in found.columns), strict=True)]
         current = self._needed <= set(rows.schema.names)
-        for kind in kinds.aggregate([]).to_pylist():
-            event_type, version = kind["event_type"], kind["schema_version"]
+        for event_type, version in kinds:
             known = self._known.get(event_type)
             if known is None:
                 raise LogMismatch(
