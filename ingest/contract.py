@@ -274,6 +274,7 @@ def _events(domain: Domain, at: str) -> tuple[dict[str, Schema], dict[str, Schem
                         "event_type": name,
                         "schema_version": domain.schema_version(name),
                         "fields": field_types(domain.events[name]),
+                        "aggregate": domain.evolvers[name].name,
                     }
                 }
             ).decode(),

@@ -99,6 +99,11 @@ class Domain:
         return {command: a for a in self.aggregates for command in a.commands}
 
     @cached_property
+    def evolvers(self) -> Mapping[str, Aggregate[Any, Any, Any]]:
+        """Event's name in the log → the aggregate that it happens to."""
+        return {name: a for a in self.aggregates for name in a.events}
+
+    @cached_property
     def declared_policies(self) -> tuple[Declared, ...]:
         """What each policy says of itself."""
         return tuple(map(declared, self.policies))

@@ -7,11 +7,13 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import field, make_dataclass, replace
+from dataclasses import asdict, field, make_dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import duckdb
 import pyarrow as pa
@@ -21,7 +23,8 @@ from ingest.aggregate import Aggregate
 from ingest.domain import Domain, Upcast
 from ingest.errors import LogDamaged, LogMismatch
 from ingest.server import EmbeddedServer
-from pipeline.log.compatibility import declared, incompatible
+from pipeline.log.compatibility import incompatible
+from pipeline.log.declared import declared
 from pipeline.log.log import Log
 from pipeline.log.schemas import Schemas, declare, remembered
 from pipeline.operate.as_of import as_of
@@ -139,6 +142,54 @@ def test_an_event_that_is_missing_is_said_so() -> None:
     assert 'its event keeps its name: @event(name="Seen") class Looked' in line
 
 
+def of_aggregates(**events: list[str]) -> Domain:
+    """A domain whose aggregates have these events."""
+    kinds = []
+    for name, found in events.items():
+        (kind,) = domain_of(**dict.fromkeys(found, OLD)).aggregates
+        command = type(f"Do_{name}", (shop.Sell,), {"__annotations__": {}})
+        decide = taking(lambda state, command: [], command)
+        kinds.append(replace(kind, name=name, table=f"all_{name}", decide=decide))
+    return Domain("shop", tuple(kinds))
+
+
+def test_an_aggregate_keeps_its_name() -> None:
+    old = declared(of_aggregates(cart=["Opened", "Closed"], stock=["Counted"]))
+    assert incompatible(of_aggregates(stock=["Counted"], cart=["Closed", "Opened"]), old) == []
+    lines = incompatible(of_aggregates(basket=["Opened", "Closed"], stock=["Counted"]), old)
+    assert lines == [
+        f"{event} happens to basket in the domain, and to cart in the log; an aggregate keeps its"
+        ' name: Aggregate(name="cart", …); in code it may be called anything'
+        for event in ("Opened", "Closed")
+    ]
+
+
+def test_an_event_stays_with_its_aggregate() -> None:
+    old = declared(of_aggregates(cart=["Opened", "Paid"], order=["Placed"]))
+    (line,) = incompatible(of_aggregates(cart=["Opened"], order=["Placed", "Paid"]), old)
+    assert line == (
+        "Paid happens to order in the domain, and to cart in the log; an event stays with its"
+        " aggregate: leave Paid with cart, and give order an event of another name"
+    )
+    new = of_aggregates(cart=["Opened", "Paid"], order=["Placed", "PaidFor"])
+    assert incompatible(new, old) == []
+
+
+def test_declarations_that_do_not_say_the_aggregate_fit_any_and_the_next_commit_says_it(
+    tmp_path: Path,
+) -> None:
+    log = Log.create(tmp_path / "events", partitions=1, domain="shop")
+    before, now = of_aggregates(cart=["Opened"]), of_aggregates(basket=["Opened"])
+    unsaid = [asdict(replace(found, aggregate=None)) for found in declared(before)]
+    for declaration in unsaid:
+        del declaration["aggregate"]
+    content = {"crc32": crc32(json.dumps(unsaid).encode()), "declared": unsaid}
+    declare(log, 0, json.dumps(content).encode())
+    Schemas(now, log).note(pa.Table.from_pylist([{"event_type": "Opened"}], schema=now.schema))
+    with pytest.raises(LogMismatch, match="Opened happens to cart in the domain, and to basket"):
+        Schemas(before, log)
+
+
 def test_a_newer_version_is_said_so() -> None:
     old = declared(shop.now)
     (line,) = incompatible(shop.then, old)
@@ -237,7 +288,7 @@ def evolve(box, event: Opened | Noted):
     return replace(box, opened=repr(asdict(event)))
 
 box = Aggregate(
-    name="box", key="box_id", initial=Box(), decide=decide, evolve=evolve, table="boxes"
+    name="{aggregate}", key="box_id", initial=Box(), decide=decide, evolve=evolve, table="boxes"
 )
 boxes = Domain("boxes", (box,), {upcasts})
 """
@@ -250,9 +301,12 @@ def write_module(
     version: str = "",
     noted: str = "@event",
     upcasts: str = "",
+    aggregate: str = "box",
 ) -> None:
     declared = "\n    ".join(f"{name}: {type_}" for name, type_ in fields.items())
-    text = MODULE.format(fields=declared, version=version, noted=noted, upcasts=upcasts)
+    text = MODULE.format(
+        fields=declared, version=version, noted=noted, upcasts=upcasts, aggregate=aggregate
+    )
     (folder / "boxes.py").write_text(text)
 
 
@@ -328,6 +382,34 @@ def test_a_start_after_a_change_without_a_version_is_refused_and_writes_nothing(
     said = one_line_of(foldlog(boxes, "up"))
     assert told in said
     assert "Opened" in said or "Noted" in said
+    assert content(boxes.events) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["up"],
+        ["work"],
+        ["read"],
+        ["rebuild", "--all"],
+        ["history", "a"],
+        ["query", "FROM boxes", "--as-of", "2100-01-01"],
+        ["subscribe", "--no-follow"],
+        ["verify"],
+    ],
+    ids=itemgetter(0),
+)
+def test_a_renamed_aggregate_is_told_by_whatever_works_on_the_log(
+    boxes: Settings, words: list[str]
+) -> None:
+    write_module(boxes.data.parent, aggregate="crate")
+    before = content(boxes.events)
+    ran = foldlog(boxes, *words)
+    told = (
+        "Noted happens to crate in the domain, and to box in the log; an aggregate keeps its name"
+    )
+    assert ran.returncode == 1
+    assert told in (ran.stdout if words == ["verify"] else one_line_of(ran))
     assert content(boxes.events) == before
 
 

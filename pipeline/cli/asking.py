@@ -172,7 +172,8 @@ def schema(
 
 
 def _check_schema(old: Path, domain: Domain) -> None:
-    from pipeline.log.compatibility import declared_in, incompatible
+    from pipeline.log.compatibility import incompatible
+    from pipeline.log.declared import declared_in
     from projections.upcast import check_upcasts
 
     declarations = declared_in(old)

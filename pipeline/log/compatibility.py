@@ -11,14 +11,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from pathlib import Path
-from typing import Any
 
 import duckdb
 
 from ingest.domain import Domain
-from ingest.envelope import AS, LOG_KEY, OR_NULL, field_types
-from ingest.errors import NotAvailable, one_line
+from ingest.envelope import AS, OR_NULL, field_types
+from pipeline.log.declared import Declared
 from projections.session import session
 from projections.sql import named
 
@@ -43,55 +41,6 @@ _NOTHING = {
     "binary": "''::BLOB",
 }
 """What an Upcast may say for a field that older events did not have."""
-
-
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """An event type's fields in one schema version, as some declaration of the domain had them."""
-
-    event_type: str
-    schema_version: int
-    fields: Mapping[str, str]
-    """Field → type, as `ingest.envelope.field_types` writes it."""
-
-
-def declared(domain: Domain) -> list[Declared]:
-    """What the domain's events are now."""
-    return [
-        Declared(name, domain.schema_version(name), field_types(cls))
-        for name, cls in domain.events.items()
-    ]
-
-
-def declared_in(contract: Path) -> list[Declared]:
-    """What the events were in a document that `foldlog schema` has printed.
-
-    Raises `NotAvailable` where it cannot be read, or says nothing of the log's fields.
-    """
-    try:
-        document = json.loads(contract.read_bytes())
-        found = [Declared(**about) for about in _all_of(LOG_KEY, document)]
-    except (OSError, ValueError, TypeError) as error:
-        raise NotAvailable(f"cannot read {contract}: {one_line(error)}") from None
-    if not found:
-        raise NotAvailable(
-            f"{contract} does not say what the log's fields are; print it, with the code that is"
-            " deployed, by `foldlog schema events`"
-        )
-    return found
-
-
-def _all_of(key: str, document: Any) -> Iterator[Any]:
-    """The values of that key, wherever it is in a JSON document, also in a comment's JSON."""
-    if isinstance(document, dict):
-        if key in document:
-            yield document[key]
-        comment = document.get("$comment")
-        if isinstance(comment, str) and key in comment:
-            yield from _all_of(key, json.loads(comment))
-        document = [*document.values()]
-    for inner in document if isinstance(document, list) else ():
-        yield from _all_of(key, inner)
 
 
 def incompatible(domain: Domain, old: Iterable[Declared], holder: str = "the log") -> list[str]:
@@ -119,6 +68,8 @@ def _problems(domain: Domain, event_type: str, olds: list[Declared], holder: str
     if cls is None:
         yield _not_declared(domain, event_type, olds[-1], holder)
         return
+    for old in olds:
+        yield from _moved(domain, old, holder)
     version = domain.schema_version(event_type)
     newest = max(old.schema_version for old in olds)
     if newest > version:
@@ -153,6 +104,19 @@ def _not_declared(domain: Domain, event_type: str, old: Declared, holder: str) -
         f" class {cls}"
         f" (or is this code older than {holder}? then upgrade it)"
     )
+
+
+def _moved(domain: Domain, old: Declared, holder: str) -> Iterator[str]:
+    """A row's aggregate is part of its key: under another name, its id is another aggregate's."""
+    event_type, was, now = old.event_type, old.aggregate, domain.evolvers[old.event_type].name
+    if was not in (None, now):
+        yield f"{event_type} happens to {now} in the domain, and to {was} in {holder}; " + (
+            f"an event stays with its aggregate: leave {event_type} with {was}, and give {now} an"
+            " event of another name"
+            if was in (a.name for a in domain.aggregates)
+            else f'an aggregate keeps its name: Aggregate(name="{was}", …); in code it may be'
+            " called anything"
+        )
 
 
 def _not_raised(

@@ -1,4 +1,4 @@
-"""What the log remembers of its events: each type's fields, for each schema version.
+"""What the log remembers of its events: each type's aggregate and fields, for each schema version.
 
     events/_schemas/0.json    event types with their fields, as they were when they were new
     events/_schemas/1.json    a type, a version, or a field that was new then, and so on
@@ -23,7 +23,8 @@ from ingest import crash, rights
 from ingest.domain import Domain
 from ingest.durable import write_exclusively
 from ingest.errors import LogDamaged, LogMismatch, Superseded, one_line
-from pipeline.log.compatibility import Declared, declared, incompatible
+from pipeline.log.compatibility import incompatible
+from pipeline.log.declared import Declared, declared
 from pipeline.log.disk import MEND, told
 from pipeline.log.log import Log
 from projections.upcast import check_upcasts
