@@ -46,6 +46,7 @@ class Deployment:
         return Snapshots(
             folder,
             self.domain,
+            self.log,
             rows=self.settings.snapshot_rows,
             in_memory=self.settings.aggregates_in_memory // self.log.partitions,
         )

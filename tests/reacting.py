@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -50,7 +51,7 @@ class Workers:
         self.workers = [self._started(share) for share in shares]
 
     def _started(self, share: Sequence[int]) -> Worker:
-        worker = Worker(self.deployed, share, "of a test")
+        worker = Worker(self.deployed, share, f"of a test, {token_hex(4)}")
         worker._inbox = self._inbox(self.log)
         worker._inbox._look_at = float("-inf")
         worker.take(0, 1).readers()

@@ -46,7 +46,8 @@ class Bank:
         self.restart()
 
     def restart(self, *, from_snapshot: bool = False) -> None:
-        self._snapshots = Snapshots(self._folder / "snapshots", bank, rows=10**9, in_memory=1000)
+        folder = self._folder / "snapshots"
+        self._snapshots = Snapshots(folder, bank, self.log, rows=10**9, in_memory=1000)
         snapshot = self._snapshots.open(0)
         if not from_snapshot:
             snapshot.discard()
@@ -62,8 +63,7 @@ class Bank:
         self.partition.apply(decided)
         if len(decided.rows):
             self.log.append(0, decided.first, decided.rows)
-            stream_id = decided.rows["stream_id"][-1].as_py()
-            self._snapshots.committed(self.partition, self.partition.next_position, stream_id)
+            self._snapshots.committed(self.partition, self.partition.next_position)
         return decided
 
     def answers(self, *entries: Entry) -> list[tuple[int, bool]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable
@@ -29,7 +30,9 @@ from pipeline.replay.snapshots import Snapshots, code_of, saved_states
 from pipeline.settings import Settings
 from tests.domains.bank import bank
 from tests.domains.depot import depot
+from tests.domains.transfers import Close, Deposit, Transfer, transfers
 from tests.more import examples
+from tests.reacting import Workers
 from tests.running import DEDUPE_WINDOW, LATE_2023_MS, InProcess, Up, entry, foldlog
 from tests.shopping import check, shopping
 from tests.stocktaking import trading
@@ -47,7 +50,7 @@ class WithSnapshots(InProcess):
         super().__init__(folder, domain, partitions=1)
 
     def restart(self) -> None:
-        self.snapshots = Snapshots(self.folder / "snapshots", self.domain, **self._taken)
+        self.snapshots = Snapshots(self.folder / "snapshots", self.domain, self.log, **self._taken)
         snapshot = self.snapshots.open(0)
         self.resumed_at = snapshot.position
         reached = self.snapshots.reached
@@ -56,9 +59,7 @@ class WithSnapshots(InProcess):
     def handle(self, commands: list[dict[str, Any]], first: int = 0) -> None:
         decided = self.decide(0, [entry(first + i, c) for i, c in enumerate(commands)])
         if len(decided.rows):
-            end = decided.first + len(decided.rows)
-            stream_id = decided.rows["stream_id"][-1].as_py()
-            self.snapshots.committed(self.partitions[0], end, stream_id)
+            self.snapshots.committed(self.partitions[0], decided.first + len(decided.rows))
 
     def remembered(self) -> Remembered:
         """Everything that a writer knows, cold aggregates too."""
@@ -181,6 +182,47 @@ def test_a_snapshot_of_another_log_or_of_other_code_is_of_no_use(tmp_path: Path)
     assert Snapshot(path, "of other code").position == 0
 
 
+def lived(folder: Path, *, closed_first: bool) -> Workers:
+    """Account g is closed before or after it gets money; then something else happens."""
+    workers = Workers(folder, transfers, [[0], [1], [2]])
+    for account_id in "ab":
+        workers.send(Deposit(account_id=account_id, cents=10))
+    workers.send(Transfer(account_id="a", to_account="g", cents=1))
+    workers.send(Transfer(account_id="b", to_account="i", cents=1))
+    workers.send(Close(account_id="g"))
+    for number in [1, 0, 1, 2, 1] if closed_first else [0, 1, 2, 1]:
+        assert workers.step(number, number)
+    return workers
+
+
+def test_a_snapshot_of_another_history_with_the_same_last_row_is_of_no_use(tmp_path: Path) -> None:
+    Log.create(tmp_path / "one" / "events", partitions=3, domain="transfers")
+    shutil.copytree(tmp_path / "one", tmp_path / "other")
+    one = lived(tmp_path / "one", closed_first=True)
+    other = lived(tmp_path / "other", closed_first=False)
+    assert (len(one.rows(1)), one.rows(1)[-1]) == (len(other.rows(1)), other.rows(1)[-1])
+    one.workers[1]._snapshots.close()
+    shutil.rmtree(one.log.partition_folder(1))
+    shutil.copytree(other.log.partition_folder(1), one.log.partition_folder(1))
+    one.kill(1)
+    (owned,) = one.workers[1]._owned.values()
+    from_the_log = restore(transfers, other.log, 1, DEDUPE_WINDOW).aggregates
+    assert owned.aggregates.get(("account", "g")) == from_the_log.get(("account", "g"))
+
+
+def test_a_snapshot_is_of_use_where_the_log_is_compacted_across_runs(tmp_path: Path) -> None:
+    pipeline = taken(tmp_path)
+    log = pipeline.log
+    for few in (log.files(0)[2:5], log.files(0)):
+        log.append_compacted(0, few)
+    log.remove(0, [file for file in log.all_files(0) if file not in log.files(0)])
+    assert len(log.all_files(0)) == 1
+    pipeline.restart()
+    assert pipeline.resumed_at > 100
+    assert pipeline.snapshots._open[0].position == pipeline.resumed_at, "it was not thrown away"
+    assert pipeline.remembered() == folded(pipeline)
+
+
 class RunsWhenLoaded:
     """What a hostile state would do."""
 
@@ -243,9 +285,9 @@ def test_a_writer_that_slept_does_not_write_over_a_later_snapshot(tmp_path: Path
     path = tmp_path / "snapshots" / "0.sqlite"
     path.parent.mkdir()
     sleeper, awake = Snapshot(path, "code"), Snapshot(path, "code")
-    awake.write(10, "5-0", {("till", "a"): ("new", 10)}, {})
+    awake.write(10, "a run", {("till", "a"): ("new", 10)}, {})
     with pytest.raises(sqlite3.IntegrityError):
-        sleeper.write(3, "2-0", {("till", "a"): ("old", 3)}, {})
+        sleeper.write(3, "another", {("till", "a"): ("old", 3)}, {})
     assert awake.load(("till", "a")) == ("new", 10)
     assert Snapshot(path, "code").position == 10
 
@@ -303,7 +345,7 @@ def test_a_batch_that_is_decided_before_the_last_one_is_committed_waits(tmp_path
     held = pipeline.snapshots._open[0].position
     partition: Partition = pipeline.partitions[0]
     decided = pipeline.decide(0, [entry(100, shopping(30, seed=3)[-1])])
-    pipeline.snapshots.committed(partition, decided.first, "9-9")  # its predecessor's end
+    pipeline.snapshots.committed(partition, decided.first)  # its predecessor's end
     pipeline.snapshots._settle(wait=True)
     assert pipeline.snapshots._open[0].position == held
 

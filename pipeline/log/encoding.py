@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,9 @@ ROW_GROUP = 131_072
 
 RUN = b"foldlog.run"
 """In the footer of a commit: which run of which process wrote it."""
+
+RUNS = b"foldlog.runs"
+"""In the footer of a compacted file: position → the run that wrote the rows from there on."""
 
 
 INPUTS = b"foldlog.inputs"
@@ -49,6 +53,17 @@ def inputs_in(metadata: pq.FileMetaData) -> Inputs:
     return Inputs.decoded((metadata.metadata or {})[INPUTS])
 
 
+def runs_in(metadata: pq.FileMetaData, first: int) -> dict[int, str]:
+    """Position → the run that wrote the rows from there on; "" where the footer does not say it.
+
+    Raises `ValueError` where it cannot be read. `first` is the file's first position.
+    """
+    about = metadata.metadata or {}
+    if RUNS in about:
+        return {int(at): run for at, run in json.loads(about[RUNS]).items()}
+    return {first: about.get(RUN, b"").decode()}
+
+
 def encoded(rows: pa.Table, inputs: Inputs, run: str = "") -> bytes:
     """A commit's rows, encoded for speed. They are not packed: to set zstd up for each column takes
     1 ms of a small commit, and as much again of each reader.
@@ -57,7 +72,9 @@ def encoded(rows: pa.Table, inputs: Inputs, run: str = "") -> bytes:
     return _encoded(rows.schema, [rows], about, {"compression": "none"})
 
 
-def encoded_compacted(schema: pa.Schema, pieces: Iterable[pa.Table], inputs: Inputs) -> bytes:
+def encoded_compacted(
+    schema: pa.Schema, pieces: Iterable[pa.Table], inputs: Inputs, runs: Mapping[int, str]
+) -> bytes:
     """The rows of many commits, encoded for size; it holds only a row group of them at a time.
 
     A command id takes 20 of the 27 bytes that an event of the cart needs. A piece may lack columns
@@ -69,7 +86,8 @@ def encoded_compacted(schema: pa.Schema, pieces: Iterable[pa.Table], inputs: Inp
         "compression_level": 1,
         "bloom_filter_options": {"aggregate_id": {"ndv": ROW_GROUP}},
     }
-    return _encoded(schema, _groups(schema, pieces), {INPUTS: inputs.encoded()}, options)
+    about = {INPUTS: inputs.encoded(), RUNS: json.dumps(runs).encode()}
+    return _encoded(schema, _groups(schema, pieces), about, options)
 
 
 def _groups(schema: pa.Schema, pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:

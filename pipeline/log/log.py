@@ -35,7 +35,7 @@ from pipeline.log.encoding import _run_of, encoded, encoded_compacted
 from pipeline.log.inputs import Inputs
 from pipeline.log.names import LogFile, at, needed, spans
 from pipeline.log.pieces import joined, pieces_of, schema_of, unreadable
-from pipeline.log.tail import Tail, end_of
+from pipeline.log.tail import Tail, end_of, runs_of
 
 FORMAT = 2
 """Of the layout described above, and of the rows."""
@@ -214,17 +214,17 @@ class Log:
         run: str = "",
         inputs: Inputs | None = None,
     ) -> None:
-        """Commit rows at position `first`, durably or not at all; `run` names the writer.
+        """Commit rows at position `first`, durably or not at all.
 
-        `inputs` is how far what they come from was read: without, to the last row's entry.
-
-        Raises `Superseded` when another writer has already committed that position.
+        `run` names the writer; without, the commit has a run of its own. `inputs` is how far what
+        they come from was read; without, to the last row's entry. Raises `Superseded` when another
+        writer has already committed that position.
         """
         path = self.partition_folder(partition) / f"{first:020}.parquet"
         read = inputs or Inputs(rows["stream_id"][-1].as_py())
         try:
             with told(path):
-                write_exclusively(path, encoded(rows, read, run))
+                write_exclusively(path, encoded(rows, read, run or uuid4().hex))
         except FileExistsError:
             raise _superseded(partition, first, _run_of(path)) from None
         # The name is free again once the commit that had it is compacted and removed.
@@ -240,7 +240,7 @@ class Log:
     def append_compacted(self, partition: int, files: Sequence[LogFile]) -> LogFile:
         """Write adjacent files once more, as one. Raises `LogDamaged` where they do not join."""
         end = end_of(files[-1])
-        content = encoded_compacted(schema_of(files), joined(files), end.inputs)
+        content = encoded_compacted(schema_of(files), joined(files), end.inputs, runs_of(files))
         first, last = files[0].first, end.next_position - 1
         path = self.partition_folder(partition) / f"{first:020}-{last:020}.parquet"
         try:

@@ -21,7 +21,7 @@ from pipeline.decide.folded_rows import FoldedRows
 from pipeline.deployment import Deployment
 from pipeline.engine.garbage import not_now
 from pipeline.engine.without_pandas import start_without_pandas
-from pipeline.replay.restore import is_of
+from pipeline.replay.matching import is_of
 from pipeline.replay.snapshot_file import Saved
 from pipeline.replay.snapshots import code_of, saved_states
 from pipeline.replay.states import folded, scan

@@ -22,7 +22,7 @@ from pipeline.decide.partition import Partition
 from pipeline.log.log import Log
 from pipeline.read.source import Rows
 from pipeline.replay.decode import Decoder
-from pipeline.replay.restore import is_of
+from pipeline.replay.matching import is_of
 from pipeline.replay.snapshots import Snapshots
 from pipeline.replay.states import Refold, fold_rows
 from projections.relations import Positions
@@ -43,7 +43,6 @@ class States:
         self._rows = FoldedRows(domain)
         self._from_the_log = Refold(domain, log)
         self._touched: dict[Key, Versioned] = {}
-        self._last_ids: dict[int, str] = {}
         self._partitions = {p: self._restored(p, end) for p, end in since.items()}
         self._touched.clear()
 
@@ -56,7 +55,7 @@ class States:
             partition = Partition(number, snapshot.position, Aggregates(snapshot))
             for rows in self._read(number, snapshot.position, end):
                 self._move(partition, rows)
-                self._snapshots.reached(partition, self._last_ids[number])
+                self._snapshots.reached(partition)
         return partition
 
     @property
@@ -81,7 +80,6 @@ class States:
         known.update(changed)
         self._touched |= changed
         partition.next_position += len(rows)
-        self._last_ids[partition.number] = rows["stream_id"][-1].as_py()
 
     def touched(self) -> dict[str, pa.Table]:
         """The rows of the aggregates that have changed since this was last called, by kind."""
@@ -119,7 +117,7 @@ class States:
 
     def _read(self, partition: int, since: int, end: int) -> Iterator[pa.Table]:
         """The log's rows from `since` up to `end`: what is needed to fold."""
-        columns = self._decoder.columns_with("position", "stream_id")
+        columns = self._decoder.columns_with("position")
         for rows in self._log.read(partition, since, columns) if since < end else ():
             at = rows["position"][0].as_py()
             if at >= end:
@@ -133,10 +131,8 @@ class States:
 
     def held_durably(self) -> None:
         """The read models' file has all that was folded: snapshots may be taken of it."""
-        for number, partition in self._partitions.items():
-            if number in self._last_ids:
-                end = partition.next_position
-                self._snapshots.committed(partition, end, self._last_ids[number])
+        for partition in self._partitions.values():
+            self._snapshots.committed(partition, partition.next_position)
 
     def close(self) -> None:
         """Take the last snapshots; after `held_durably`."""

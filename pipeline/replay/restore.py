@@ -21,7 +21,8 @@ from pipeline.decide.sends import sends_in
 from pipeline.log.log import Log
 from pipeline.log.tail import end_of
 from pipeline.replay.decode import Decoder
-from pipeline.replay.snapshot_file import Saved, Snapshot
+from pipeline.replay.matching import is_of
+from pipeline.replay.snapshot_file import Snapshot
 from pipeline.replay.states import fold_rows
 
 logger = logging.getLogger("foldlog")
@@ -33,12 +34,12 @@ def restore(
     number: int,
     window: Window,
     snapshot: Snapshot | None = None,
-    reached: Callable[[Partition, str], None] = lambda *_: None,
+    reached: Callable[[Partition], None] = lambda _: None,
 ) -> Partition:
     """A partition's writer as it was after its last commit.
 
     From the snapshot and what the log has above it; from the log alone where that is of no use.
-    `reached` is called with it, and its last row's stream id, as it goes.
+    `reached` is called with it as it goes.
     """
     log.settle(number)
     with log.reading():
@@ -53,20 +54,13 @@ def restore(
         return _restore(domain, log, number, window, snapshot, reached)
 
 
-def is_of(snapshot: Snapshot | Saved, log: Log, number: int) -> bool:
-    """Whether the log has the snapshot's last row, and so is the one that it was made from."""
-    if not snapshot.position:
-        return True
-    return log.stream_id(number, snapshot.position - 1) == snapshot.stream_id
-
-
 def _restore(
     domain: Domain,
     log: Log,
     number: int,
     window: Window,
     snapshot: Snapshot | None,
-    reached: Callable[[Partition, str], None],
+    reached: Callable[[Partition], None],
 ) -> Partition:
     partition = Partition(number, aggregates=Aggregates(snapshot))
     decoder = Decoder(domain)
@@ -85,7 +79,7 @@ def _restore(
             raise failed(f"evolving partition {number} from position {first}", error) from error
         _fold_deadlines(partition, rows)
         partition.next_position = rows["position"][-1].as_py() + 1
-        reached(partition, rows["stream_id"][-1].as_py())
+        reached(partition)
     partition.outcomes = Outcomes(window, log, number, partition.next_position)
     if files := log.files(number):
         partition.inputs = end_of(files[-1]).inputs

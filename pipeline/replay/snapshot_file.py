@@ -19,7 +19,7 @@ TABLES = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS about
-    (code TEXT, position INTEGER, stream_id TEXT, aggregates INTEGER);
+    (code TEXT, position INTEGER, run TEXT, aggregates INTEGER);
 CREATE TABLE IF NOT EXISTS aggregates
     (kind TEXT, id TEXT, version INTEGER, state BLOB, checksum INTEGER, PRIMARY KEY (kind, id))
     WITHOUT ROWID;
@@ -43,8 +43,8 @@ class Snapshot:
     def __init__(self, path: Path, code: str) -> None:
         """Raises `NoRoom` where no file can be written."""
         self.position = 0
-        self.stream_id = ""
-        """Stream id of the last row before `position`, which tells one log from another."""
+        self.run: str | None = None
+        """Which run wrote the last row before `position`; see `replay.matching`."""
         self._path = path
         self._code = code
         try:
@@ -65,7 +65,7 @@ class Snapshot:
         self._reading = sqlite3.connect(self._path)
         found = self._db.execute("SELECT * FROM about").fetchone()
         if found:
-            code, self.position, self.stream_id, aggregates = found
+            code, self.position, self.run, aggregates = found
             # One that is not there would be taken for one that never was.
             if code != self._code or aggregates != self._count():
                 self.discard()
@@ -79,7 +79,7 @@ class Snapshot:
         self.close()
         for path in (self._path, *self._path.parent.glob(f"{self._path.name}-*")):
             path.unlink(missing_ok=True)
-        self.position, self.stream_id = 0, ""
+        self.position, self.run = 0, None
         self._open()
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class Snapshot:
     def write(
         self,
         position: int,
-        stream_id: str,
+        run: str | None,
         aggregates: Mapping[Key, Versioned],
         deadlines: Mapping[int, Send | None],
     ) -> None:
@@ -131,11 +131,11 @@ class Snapshot:
             self._db.executemany("INSERT OR REPLACE INTO aggregates VALUES (?, ?, ?, ?, ?)", rows)
             self._write_deadlines(deadlines)
             self._db.execute("DELETE FROM about")
-            about = [self._code, position, stream_id, self._count()]
+            about = [self._code, position, run, self._count()]
             self._db.execute("INSERT INTO about VALUES (?, ?, ?, ?)", about)
             crash.point("snapshot.to_commit")
         crash.point("snapshot.committed")
-        self.position, self.stream_id = position, stream_id
+        self.position, self.run = position, run
 
     def _write_deadlines(self, changed: Mapping[int, Send | None]) -> None:
         over = ((at,) for at, send in changed.items() if send is None)
@@ -150,8 +150,8 @@ class Saved:
     """One moment of a snapshot that another process may be writing. Position 0 where it is none."""
 
     position: int = 0
-    stream_id: str = ""
-    """Of the last row before `position`."""
+    run: str | None = None
+    """Which wrote the last row before `position`."""
     path: Path = Path()
     db: sqlite3.Connection | None = None
 
@@ -180,7 +180,7 @@ def saved(path: Path, code: str) -> Iterator[Saved]:
         found = None
         with suppress(sqlite3.Error):
             db.execute("BEGIN")
-            found = db.execute("SELECT code, position, stream_id FROM about").fetchone()
+            found = db.execute("SELECT code, position, run FROM about").fetchone()
         if found and found[0] == code:
             yield Saved(found[1], found[2], path, db)
         else:

@@ -31,11 +31,13 @@ from ingest.errors import NoRoom
 from pipeline.decide.aggregates import Key, Versioned
 from pipeline.decide.partition import Partition
 from pipeline.decide.sends import Send
+from pipeline.log.log import Log
+from pipeline.replay.matching import run_at
 from pipeline.replay.snapshot_file import Saved, Snapshot, saved
 
 logger = logging.getLogger("foldlog")
 
-FORMAT = "3"
+FORMAT = "4"
 
 SET_ASIDE = ".set-aside"
 
@@ -50,16 +52,19 @@ _Changed: TypeAlias = tuple[dict[Key, Versioned], Mapping[int, Send | None]]
 class Snapshots:
     """Takes a process' snapshots, one at a time, in a thread of its own."""
 
-    def __init__(self, folder: Path, domain: Domain, *, rows: int, in_memory: int) -> None:
+    def __init__(
+        self, folder: Path, domain: Domain, log: Log, *, rows: int, in_memory: int
+    ) -> None:
         """A snapshot is due after `rows` more rows of a partition, or when it has half as many more
         aggregates than `in_memory`; so many stay then. With twice as many, commits wait for it.
         """
         self._folder = folder
         self._code = code_of(domain)
+        self._log = log
         self._rows = rows
         self._in_memory = in_memory
         self._open: dict[int, Snapshot] = {}
-        self._partitions: dict[int, tuple[Partition, str]] = {}
+        self._partitions: dict[int, Partition] = {}
         self._writing: tuple[Partition, _Changed, Future[None]] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
         _keep_to_ourselves(folder)
@@ -68,21 +73,21 @@ class Snapshots:
         self._open[number] = Snapshot(self._folder / f"{number}.sqlite", self._code)
         return self._open[number]
 
-    def committed(self, partition: Partition, end: int, stream_id: str) -> None:
+    def committed(self, partition: Partition, end: int) -> None:
         """The log holds the partition's rows below `end`; perhaps it is time for a snapshot."""
         if end != partition.next_position:
             return  # the next batch is decided already, and not committed
-        self._partitions[partition.number] = partition, stream_id
+        self._partitions[partition.number] = partition
         self._settle(wait=self._above(2 * self._in_memory, partition))
         rows = end - self._open[partition.number].position
         if self._writing is None and (rows >= self._rows or self.too_many(partition)):
-            self._take(partition, stream_id)
+            self._take(partition)
 
-    def reached(self, partition: Partition, stream_id: str) -> None:
+    def reached(self, partition: Partition) -> None:
         """A start has folded the log up to here; waits for a snapshot, if memory needs one."""
-        self._partitions[partition.number] = partition, stream_id
+        self._partitions[partition.number] = partition
         if self.too_many(partition):
-            self._take(partition, stream_id)
+            self._take(partition)
             self._settle(wait=True)
 
     def too_many(self, partition: Partition) -> bool:
@@ -93,11 +98,12 @@ class Snapshots:
     def _above(most: int, partition: Partition) -> bool:
         return len(partition.aggregates) > max(most, IN_MEMORY_MIN)
 
-    def _take(self, partition: Partition, stream_id: str) -> None:
+    def _take(self, partition: Partition) -> None:
         snapshot = self._open[partition.number]
+        run = run_at(self._log, partition.number, partition.next_position - 1)
         changed = partition.aggregates.take_changed(), partition.deadlines.take_changed()
         end = partition.next_position
-        written = self._thread.submit(snapshot.write, end, stream_id, *changed)
+        written = self._thread.submit(snapshot.write, end, run, *changed)
         self._writing = partition, changed, written
 
     def _settle(self, *, wait: bool) -> None:
@@ -128,10 +134,10 @@ class Snapshots:
     def close(self) -> None:
         """Take the last ones: what is committed, and not in a snapshot yet."""
         self._settle(wait=True)
-        for partition, stream_id in self._partitions.values():
+        for partition in self._partitions.values():
             snapshot = self._open[partition.number]
             if partition.next_position > snapshot.position:
-                self._take(partition, stream_id)
+                self._take(partition)
                 self._settle(wait=True)
         self._thread.shutdown()
         for snapshot in self._open.values():

@@ -193,8 +193,7 @@ class Worker:
             except Superseded as error:
                 self._lose(owned.number, error)
                 return None
-            end = decided.first + len(decided.rows)
-            self._snapshots.committed(owned, end, decided.rows["stream_id"][-1].as_py())
+            self._snapshots.committed(owned, decided.first + len(decided.rows))
             if self._inbox is not None:
                 self._inbox.committed(decided)
         collect_when_due()
