@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,10 @@ def test_a_torn_backup_is_refused_cut_back_and_goes_on(
     *goes, last = told.stdout.splitlines()
     assert {"partition 1", "partition 3"} <= {line.split(":")[0] for line in goes}
     assert compacted or len(goes) == 2, "what is from the older backup stays"
+    for line in goes:
+        number, gone, of, first, last_position = map(int, re.findall(r"\d+", line))
+        assert gone == last_position + 1 - first
+        assert of == log.next_position(number) == last_position + 1
     assert last == "say --yes to do it"
     assert sorted(path.name for path in settings.events.rglob("*")) == before
 
@@ -123,6 +128,24 @@ def torn(folder: Path) -> tuple[Settings, Log]:
     shutil.move(folder / "older", workers.log.partition_folder(0))
     settings = Settings(data=folder, redis_url=NOBODY, domain=DOMAIN)
     return settings, workers.log
+
+
+def test_what_was_cut_before_stays_when_files_of_the_same_names_are_cut(tmp_path: Path) -> None:
+    settings, log = torn(tmp_path)
+    before = content(log)
+    cuts = restore(settings, yes=True)
+    went = before.items() - content(log).items()
+    assert len(went) > 10
+    for times in (2, 3):
+        for path, held in went:  # the same backup, put there once more
+            path.write_bytes(held)
+        assert restore(settings, yes=True) == cuts
+        aside = [held for path, held in content(log).items() if path.suffix == ".cut"]
+        assert sorted(aside) == sorted(times * [held for _, held in went])
+
+
+def content(log: Log) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in log.folder.glob("partition=*/*.parquet*")}
 
 
 class Killed(BaseException):

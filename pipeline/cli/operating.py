@@ -179,8 +179,8 @@ def restore(
     cuts = restore_log(settings_from(data=data, domain=domain), yes=yes)
     for cut in cuts:
         typer.echo(
-            f"partition {cut.partition}: positions {cut.position} to {cut.until - 1}"
-            f" {'went' if yes else 'would go'}, {len(cut.files)} file(s)"
+            f"partition {cut.partition}: {cut.until - cut.position:,} of {cut.until:,} rows"
+            f" {'went' if yes else 'would go'}, positions {cut.position} to {cut.until - 1}"
         )
     if not cuts:
         typer.echo("every partition has what the others have read: nothing is to be cut")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from ingest import crash
@@ -24,7 +25,7 @@ from pipeline.log.tail import Tail, end_of
 from pipeline.settings import Settings
 
 ASIDE = ".cut"
-"""What a file that went is called then, after its name."""
+"""What a file that went is called then, after its name and a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +92,17 @@ def _set_aside(log: Log, cut: Cut) -> None:
         for file in reversed(log.all_files(cut.partition)):
             if file.first >= first:
                 crash.point("cut.to_rename")
-                os.replace(file.path, f"{file.path}{ASIDE}")
+                os.replace(file.path, _aside(file.path))
                 crash.point("cut.renamed")
         crash.point("cut.to_fsync_folder")
         fsync_folder(log.partition_folder(cut.partition))
         crash.point("cut.fsynced")
+
+
+def _aside(path: Path) -> str:
+    """A name for it that nothing has which was cut before."""
+    names = (f"{path}.{number}{ASIDE}" for number in count(1))
+    return next(name for name in names if not os.path.exists(name))
 
 
 def _remove_caches(settings: Settings) -> None:
