@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import random
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from ingest import crash
 from ingest.errors import LogMismatch
 from pipeline.log import compaction
 from pipeline.log.log import Log
+from pipeline.log.tail import end_of
 from pipeline.operate.cut import restore
+from pipeline.operate.inputs_at import inputs_at
 from pipeline.settings import Settings
 from tests.command_line import one_line_of
 from tests.domains.transfers import Close, Deposit, Transfer, transfers
@@ -80,7 +85,7 @@ def test_a_torn_backup_is_refused_cut_back_and_goes_on(
     assert told.returncode == 0
     *goes, last = told.stdout.splitlines()
     assert {"partition 1", "partition 3"} <= {line.split(":")[0] for line in goes}
-    assert compacted or len(goes) == 2, "what is from the older backup stays"
+    assert len(goes) == 2, "what is from the older backup stays"
     for line in goes:
         number, gone, of, first, last_position = map(int, re.findall(r"\d+", line))
         assert gone == last_position + 1 - first
@@ -108,13 +113,14 @@ def test_a_log_on_which_a_pipeline_runs_is_not_cut(
 
 
 def torn(folder: Path) -> tuple[Settings, Log]:
-    """Partition 1 has read more of partition 0 than there is; its first commits are compacted, and
-    of those that were, some are removed.
+    """Partition 1 has read more of partition 0 than there is, and all of its own; its first commits
+    are compacted, and of those that were, some are removed.
     """
     workers = Workers(folder, transfers, [[0], [1, 2]])
     workers.send(Deposit(account_id="a", cents=1000))
     for number in range(40):
-        workers.send(Transfer(account_id="a", to_account="gb"[number % 2], cents=1))
+        workers.send(Transfer(account_id="a", to_account="gb"[number % 2], cents=2))
+        workers.send(Transfer(account_id="g", to_account="i", cents=1))
         workers.settle()
         if number == 3:
             shutil.copytree(workers.log.partition_folder(0), folder / "older")
@@ -128,6 +134,51 @@ def torn(folder: Path) -> tuple[Settings, Log]:
     shutil.move(folder / "older", workers.log.partition_folder(0))
     settings = Settings(data=folder, redis_url=NOBODY, domain=DOMAIN)
     return settings, workers.log
+
+
+def rows(log: Log, partition: int) -> list[dict[str, Any]]:
+    return pa.concat_tables(log.read(partition)).to_pylist()
+
+
+def test_a_compacted_file_is_cut_at_the_first_command_that_nobody_has_sent(tmp_path: Path) -> None:
+    settings, log = torn(tmp_path)
+    end = log.next_position(0)
+    before = {partition: rows(log, partition) for partition in (1, 2)}
+    restore(settings, yes=True)
+    for partition, held in before.items():
+        sources = [row["stream_id"] for row in held]
+        cut = next(at for at, source in enumerate(sources) if source in beyond(end))
+        assert 0 < cut < len(held)
+        assert rows(log, partition) == held[:cut]
+    workers = Workers(tmp_path, transfers, [[0], [1, 2]])
+    workers.settle()
+    workers.send(Transfer(account_id="a", to_account="g", cents=1))
+    workers.settle()
+    check_sends(workers, complete=True)
+
+
+def beyond(end: int) -> set[str]:
+    """What sends of partition 0 are called that stood at `end` or later."""
+    return {f"0/{position}" for position in range(end, 1_000)}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_say_how_far_the_inputs_were_read_as_their_commits_do(
+    tmp_path: Path, seed: int
+) -> None:
+    draw = random.Random(seed)
+    workers = Workers(tmp_path, transfers, [[0], [1, 2]])
+    for number in range(40):
+        account_id, to_account = draw.choices("abgi", k=2)
+        sent = Transfer(account_id=account_id, to_account=to_account, cents=2)
+        workers.send(sent if number > 5 else Deposit(account_id=account_id, cents=9))
+        workers.now_ms += draw.choice([1, 90_000_000])
+        workers.step(*draw.choice([(0, 0), (1, 1), (1, 2)]), draw.randint(1, 5))
+    workers.settle()
+    tails = [(p, end_of(file)) for p in range(3) for file in workers.log.files(p)]
+    assert any(p in tail.inputs.cursors for p, tail in tails), "own sends, too"
+    for partition, tail in tails:
+        assert inputs_at(workers.log, partition, tail.next_position) == tail.inputs
 
 
 def test_what_was_cut_before_stays_when_files_of_the_same_names_are_cut(tmp_path: Path) -> None:
@@ -152,7 +203,7 @@ class Killed(BaseException):
     """In place of the end of the process."""
 
 
-@pytest.mark.parametrize("point", ["cut.to_rename", "cut.renamed", "cut.fsynced"])
+@pytest.mark.parametrize("point", ["cut.to_rename", "cut.renamed", "cut.fsynced", "commit.linked"])
 def test_a_restore_that_is_killed_anywhere_leaves_a_log_without_gaps_and_can_be_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
@@ -172,7 +223,7 @@ def test_a_restore_that_is_killed_anywhere_leaves_a_log_without_gaps_and_can_be_
             files = log.files(partition)
             assert not files or files[0].first == 0, f"partition {partition} has lost its beginning"
             assert all(len(rows) for rows in log.read(partition))
-    assert kills > (0 if "fsync" in point else 5)
+    assert kills > (5 if "rename" in point else 0)
     workers = Workers(tmp_path, transfers, [[0], [1, 2]])
     workers.send(Transfer(account_id="a", to_account="g", cents=1))
     workers.settle()

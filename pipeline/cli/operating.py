@@ -178,9 +178,10 @@ def restore(
 
     cuts = restore_log(settings_from(data=data, domain=domain), yes=yes)
     for cut in cuts:
+        first = cut.end.next_position
         typer.echo(
-            f"partition {cut.partition}: {cut.until - cut.position:,} of {cut.until:,} rows"
-            f" {'went' if yes else 'would go'}, positions {cut.position} to {cut.until - 1}"
+            f"partition {cut.partition}: {cut.until - first:,} of {cut.until:,} rows"
+            f" {'went' if yes else 'would go'}, positions {first} to {cut.until - 1}"
         )
     if not cuts:
         typer.echo("every partition has what the others have read: nothing is to be cut")

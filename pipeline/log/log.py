@@ -34,7 +34,7 @@ from pipeline.log.disk import MEND, told
 from pipeline.log.encoding import _run_of, encoded, encoded_compacted
 from pipeline.log.inputs import Inputs
 from pipeline.log.names import LogFile, at, needed, spans
-from pipeline.log.pieces import joined, pieces_of, schema_of, unreadable
+from pipeline.log.pieces import head, joined, pieces_of, schema_of, unreadable
 from pipeline.log.tail import Tail, end_of, runs_of
 
 FORMAT = 2
@@ -237,11 +237,18 @@ class Log:
     def _is_compacted(self, partition: int, first: int) -> bool:
         return any(file.covers(first) for file in self.all_files(partition))
 
-    def append_compacted(self, partition: int, files: Sequence[LogFile]) -> LogFile:
-        """Write adjacent files once more, as one. Raises `LogDamaged` where they do not join."""
-        end = end_of(files[-1])
-        content = encoded_compacted(schema_of(files), joined(files), end.inputs, runs_of(files))
+    def append_compacted(
+        self, partition: int, files: Sequence[LogFile], until: Tail | None = None
+    ) -> LogFile:
+        """Write adjacent files once more, as one; what they have from `until` on is left out.
+
+        Raises `LogDamaged` where they do not join.
+        """
+        end = until or end_of(files[-1])
         first, last = files[0].first, end.next_position - 1
+        rows = head(joined(files), end.next_position - first)
+        runs = {at: run for at, run in runs_of(files).items() if at <= last}
+        content = encoded_compacted(schema_of(files), rows, end.inputs, runs)
         path = self.partition_folder(partition) / f"{first:020}-{last:020}.parquet"
         try:
             with told(path):

@@ -35,6 +35,15 @@ def joined(files: Sequence[LogFile]) -> Iterator[pa.Table]:
             yield rows
 
 
+def head(pieces: Iterator[pa.Table], count: int) -> Iterator[pa.Table]:
+    """The first `count` of their rows."""
+    for rows in pieces:
+        yield rows.slice(0, count)
+        count -= len(rows)
+        if count <= 0:
+            return
+
+
 def schema_of(files: Sequence[LogFile]) -> pa.Schema:
     """The columns that any of the files has. Raises `LogDamaged`."""
     found = []
