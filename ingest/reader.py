@@ -65,6 +65,7 @@ class StreamReader:
         self._domain = domain
         self._partition = partition
         self._partitions = partitions
+        self._set_partitions = "SET", partitions_key(domain), partitions
         self._stream = command_stream(domain, partition)
         self._behind = behind_stream(domain, partition)
         self._compare = compare
@@ -109,10 +110,12 @@ class StreamReader:
                 if now > self._asked_at + BLOCK_MS / 1000 + ANSWER_S:
                     raise TimeoutError(f"no answer for {now - self._asked_at:.0f} s")
                 return []
-            response, *begins, clock = [
-                self._connection.read_response(disable_decoding=True) for _ in range(4)
+            response, *begins, partitions, clock = [
+                self._connection.read_response(disable_decoding=True) for _ in range(5)
             ]
             self.clock.set(*clock)
+            if partitions is None and self._line is not None:  # Redis was emptied
+                self._line.send([self._set_partitions], lambda _: None)
             self._backoff.succeeded()
             asked_for, self._asked_for = self._asked_for, 0
             self._check_below(begins)
@@ -166,6 +169,7 @@ class StreamReader:
             ("XREAD", "COUNT", self._count, "BLOCK", BLOCK_MS, "STREAMS", *self._from, *ids),
             ("XRANGE", self._behind, "-", "+", "COUNT", 1),
             ("XRANGE", self._stream, "-", "+", "COUNT", 1),
+            ("GET", partitions_key(self._domain)),
             ("TIME",),
         ]
         self._connection.send_packed_command(self._connection.pack_commands(request))
@@ -193,7 +197,7 @@ class StreamReader:
         self.clock.set(*clock)
         line.send([("HDEL", halted_key(self._domain), self._partition)], lambda _: None)
         if partitions != b"%d" % self._partitions:
-            line.ask(("SET", partitions_key(self._domain), self._partitions))
+            line.ask(self._set_partitions)
         joined = join(line, self._stream, self._behind, self._last_id, self._compare)
         if joined.mended:
             logger.warning(joined.mended)

@@ -304,6 +304,16 @@ def test_while_nothing_else_arrives_what_stands_below_is_found(
     assert [p for _, p, _ in reading.batch()] == [add(2)["command"].encode()]
 
 
+def test_when_an_idle_redis_is_emptied_producers_soon_find_the_number_of_partitions_again(
+    client: redis.Redis, reading: Reading
+) -> None:
+    reading.polls(lambda: client.get("shop:partitions") == "1", "the number")
+    connected = client.info("stats")["total_connections_received"]
+    client.flushall()
+    reading.polls(lambda: client.get("shop:partitions") == "1", "the number again")
+    assert client.info("stats")["total_connections_received"] == connected
+
+
 def test_all_fields_of_an_entry_count_towards_the_size_of_a_read(
     client: redis.Redis, reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,7 +63,10 @@ def test_a_pipeline_and_producers_need_no_more_rights_than_the_docs_give_them(
         asyncio.run(execute())
         pipeline.settle()
         assert status(settings).redis_memory_bytes
-        with running.client() as admin:  # as with a Redis that lost everything, its clock set back
+        with running.client() as admin:
+            admin.flushall()
+            wait_for(lambda: admin.get(partitions_key("shop")) == b"4", "the number of partitions")
+            # As with a Redis that lost everything, its clock set back.
             admin.flushall()
             admin.set(partitions_key("shop"), 4)
             for number, command in enumerate(commands[300:], 1):
