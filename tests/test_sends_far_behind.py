@@ -12,7 +12,7 @@ import pytest
 
 from ingest import crash
 from ingest.errors import LogDamaged
-from pipeline.log import compaction
+from pipeline.log import compaction, listings
 from pipeline.react import inbox
 from pipeline.replay.restore import restore
 from tests.domains.transfers import Deposit, Transfer, transfers
@@ -88,22 +88,6 @@ def test_thousands_of_sends_are_compacted_and_their_files_removed_while_they_are
         if turn % 19 == 18:
             workers.kill(RECEIVERS)
         workers.step(RECEIVERS, 1 + turn % 2)
-    workers.settle()
-    check_sends(workers, complete=True)
-
-
-def test_a_file_that_comes_within_one_tick_of_the_clock_is_seen_whatever_the_hosts_clock_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    workers = Workers(tmp_path, transfers, [[0], [1, 2]])
-    folder = workers.log.partition_folder(0)
-    an_hour = 3_600_000_000_000
-    monkeypatch.setattr(time, "time_ns", lambda clock=time.time_ns: clock() + an_hour)
-    sent(workers, "g", files=1)
-    workers.step(RECEIVERS, 1)
-    tick = os.stat(folder)
-    sent(workers, "g", files=1)
-    os.utime(folder, ns=(tick.st_atime_ns, tick.st_mtime_ns))
     workers.settle()
     check_sends(workers, complete=True)
 
@@ -190,7 +174,7 @@ def test_a_file_that_is_missing_is_named_and_what_it_may_have_sent_is_not_passed
     sent(workers, "g", files=10)
     missing, after = workers.log.files(0)[-5:-3]
     missing.path.unlink()
-    monkeypatch.setattr(inbox, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(listings, "PATIENCE_S", 0.2)
     while workers.step(RECEIVERS, 1):
         pass
     time.sleep(0.3)

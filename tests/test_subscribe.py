@@ -24,12 +24,12 @@ from ingest.envelope import SYSTEM_TYPES
 from ingest.errors import LogDamaged, LogMismatch, NotAvailable
 from ingest.shop import shop
 from ingest.shop.cart import CheckedOut, ProductAdded
-from pipeline.feed import follower
 from pipeline.feed.begin import Since
 from pipeline.feed.events import LoggedEvent
 from pipeline.feed.lines import Lines
 from pipeline.feed.subscription import Subscription, subscribe
 from pipeline.feed.token import Token
+from pipeline.log import listings
 from pipeline.log.compaction import merge, remove_covered
 from pipeline.log.log import Log
 from pipeline.log.names import LogFile
@@ -323,7 +323,7 @@ def test_old_events_come_as_code_of_today_would_have_written_them(tmp_path: Path
 def test_a_file_that_is_missing_is_named_and_not_waited_for_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follower, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(listings, "PATIENCE_S", 0.0)
     pipeline = a_shops_log(tmp_path)
     lost = pipeline.log.files(0)[5]
     lost.path.unlink()

@@ -1,23 +1,20 @@
 """The log's rows as they come, in parts that fit into memory, from each partition in turn.
 
-To look is cheap where nothing has happened: a folder's time stamp tells. No file and no lock is
-held from one look to the next, so a reader may take its time between them: a look lists the files
-anew, and what was compacted meanwhile has the same rows at the same positions.
+No file and no lock is held from one look to the next, so a reader may take its time between them:
+each lists the files anew, and what was compacted meanwhile has the same rows at their positions.
 """
 
 from __future__ import annotations
 
-import os
-import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.errors import LogDamaged, LogMismatch
-from pipeline.log.disk import MEND
+from ingest.errors import LogMismatch
+from pipeline.log.listings import Listings
 from pipeline.log.log import Log
 from pipeline.log.names import LogFile
 from pipeline.log.pieces import unreadable
@@ -25,14 +22,6 @@ from projections.relations import Positions
 
 ROWS = 8192
 """Where files are small, so many rows are read with one look."""
-
-TICK_NS = 100_000_000
-"""A folder's time stamp is as fine as the system's clock tick: one so young may still stay as it is
-when the next name comes."""
-
-PATIENCE_S = 5.0
-"""A file that was listed may be gone, or its predecessor not listed yet. What stays so is damage:
-no listing of another host is that old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +49,7 @@ class Follower:
         self._columns = None if columns is None else set(columns)
         self._until = until
         self._turns = deque(positions)
-        self._stamps: dict[int, int] = {}
-        self._stuck_since: dict[int, float] = {}
+        self._listings = Listings(log)
 
     @property
     def ended(self) -> bool:
@@ -79,20 +67,20 @@ class Follower:
             partition = self._turns[0]
             self._turns.rotate(-1)
             if found := self._read_on(partition):
+                self._listings.again(partition)
+                self._listings.joined(partition)
                 rows = pa.concat_tables(found, promote_options="default")
                 end = self._positions[partition] + len(rows)
                 if self._until is not None and end > self._until[partition]:
                     end = self._until[partition]
                     rows = rows.slice(0, end - self._positions[partition])
                 self._positions[partition] = end
-                self._stuck_since.pop(partition, None)
                 if len(rows):
                     return Part(partition, end, rows)
         return None
 
     def _read_on(self, partition: int) -> list[pa.Table]:
-        stamp = os.stat(self._log.partition_folder(partition)).st_mtime_ns
-        if stamp == self._stamps.get(partition):
+        if not self._listings.due(partition):
             return []
         found: list[pa.Table] = []
         first = at = self._positions[partition]
@@ -102,26 +90,22 @@ class Follower:
                 raise self._fell_behind(partition, at)
             for file in files:
                 if file.first > at:
-                    self._wait(partition, f"positions {at} to {file.first - 1} are missing", found)
-                    return found
+                    why = f"positions {at} to {file.first - 1} are missing"
+                    break
                 try:
                     rows = self._rows(partition, file, at)
                 except FileNotFoundError:
-                    self._wait(partition, f"{file.path} is gone", found)
-                    return found
+                    why = f"{file.path} is gone"
+                    break
                 at += sum(map(len, rows))
                 found += rows
                 if at - first >= ROWS:
                     return found
-        if not found and time.time_ns() - stamp > TICK_NS:
-            self._stamps[partition] = stamp
+            else:
+                return found
+        if not found:
+            self._listings.stuck(partition, why)
         return found
-
-    def _wait(self, partition: int, why: str, found: Collection[pa.Table]) -> None:
-        """Look again later, unless it has been so for long."""
-        now = time.monotonic()
-        if not found and now - self._stuck_since.setdefault(partition, now) > PATIENCE_S:
-            raise LogDamaged(f"partition {partition}: {why}; {MEND}")
 
     def _rows(self, partition: int, file: LogFile, at: int) -> list[pa.Table]:
         """A file's rows from a position on, up to the end of a row group; none at its end."""

@@ -7,7 +7,6 @@ may be lost, and is read then. Nothing is dropped where a queue is full: the log
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -15,10 +14,10 @@ from dataclasses import dataclass, field
 
 from ingest import crash
 from ingest.durable import fsync_folder
-from ingest.errors import LogDamaged, LogMismatch
+from ingest.errors import LogMismatch
 from pipeline.decide.partition import Decided, Partition
 from pipeline.decide.sends import COLUMNS, Send, sends_in
-from pipeline.log.disk import MEND
+from pipeline.log.listings import Listings
 from pipeline.log.log import Log
 from pipeline.log.names import LogFile
 from pipeline.log.tail import end_of
@@ -30,12 +29,6 @@ QUIET_S = 1.0
 """After so long without anything from them it is looked less often."""
 
 QUIET_LOOK_S = 0.03
-
-TICK_S = 0.1
-"""For so long a folder may change once more and keep its time stamp."""
-
-PATIENCE_S = 5.0
-"""For so long a file of another's log may be missing that later ones are there for."""
 
 QUEUE_MAX = 50_000
 """Sends from one partition to another in memory; what is beyond waits in the log."""
@@ -59,11 +52,7 @@ class Inbox:
         """Partition whose log it is → partition that it is for → queue."""
         self._ends: dict[int, int] = {}
         """Partitions of this worker → where their logs end."""
-        self._stamps: dict[int, tuple[int, float]] = {}
-        """Partitions of others → their folder's time stamp, and until when it is not to be trusted,
-        by `time.monotonic`; 0 where all of it is read. Whose clock gives stamps nobody knows."""
-        self._stuck_since: dict[int, float] = {}
-        """Partitions of which a file seems to be missing."""
+        self._listings = Listings(log)
         self._look_at = self._found_at = 0.0
 
     def open(self, partition: Partition) -> None:
@@ -85,7 +74,7 @@ class Inbox:
                     raise _torn(sender, number, read, end)
             nothing = tail.inputs.sent.get(number, -1) < cursor
             queues[number] = _Queue(tail.next_position if nothing else cursor)
-            self._stamps.pop(sender, None)
+            self._listings.again(sender)
         self._ends[number] = partition.next_position
 
     def close(self, number: int) -> None:
@@ -139,22 +128,13 @@ class Inbox:
     def _is_read(self, sender: int, queues: Iterable[_Queue]) -> bool:
         if sender in self._ends:
             return all(queue.read_to == self._ends[sender] for queue in queues)
-        stamp = os.stat(self._log.partition_folder(sender)).st_mtime_ns
-        now = time.monotonic()
-        known, young_until = self._stamps.get(sender, (None, 0.0))
-        if stamp != known:
-            self._stamps[sender] = stamp, now + TICK_S
-        elif not young_until:
-            return True
-        elif now > young_until:
-            self._stamps[sender] = stamp, 0.0
-        return False
+        return not self._listings.due(sender)
 
     def _read(self, sender: int, queues: dict[int, _Queue]) -> None:
         """Fill the queues from the files that they have not read, those that have run low."""
         low = {to: queue for to, queue in queues.items() if len(queue.waiting) <= QUEUE_MAX // 2}
         if len(low) < len(queues):
-            self._stamps.pop(sender, None)  # the others go on later
+            self._listings.again(sender)  # the others go on later
         if not low:
             return
         with self._log.reading():
@@ -169,21 +149,12 @@ class Inbox:
             for file in files:
                 if all(queue.read_to < file.first for queue in low.values()):
                     if not full:
-                        self._wait_for_what_is_before(sender, file)
+                        self._listings.stuck(sender, f"positions are missing before {file.path}")
                     return
                 full = not self._read_file(sender, file, low) or full
                 if full:
-                    self._stamps.pop(sender, None)
-        self._stuck_since.pop(sender, None)
-
-    def _wait_for_what_is_before(self, sender: int, file: LogFile) -> None:
-        """A list of files that was made meanwhile may lack one; not for long."""
-        self._stamps.pop(sender, None)
-        now = time.monotonic()
-        if now - self._stuck_since.setdefault(sender, now) > PATIENCE_S:
-            raise LogDamaged(
-                f"partition {sender}: positions are missing before {file.path}; {MEND}"
-            )
+                    self._listings.again(sender)
+        self._listings.joined(sender)
 
     def _read_file(self, sender: int, file: LogFile, queues: dict[int, _Queue]) -> bool:
         """Put a file's sends into the queues that have read all before; False where one is full."""

@@ -1,13 +1,11 @@
 """Following the log: the rows that partitions have got since the last look, as any reader can.
 
-To look is cheap where nothing has happened: a folder's time stamp tells. Commits come in order, but
-a listing may show one without its predecessor, which was linked while the folder was read: then the
-rows after the gap wait for the next look.
+Commits come in order, but a listing may show one without its predecessor, which was linked while
+the folder was read: then the rows after the gap wait for the next look.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from bytewax.inputs import DynamicSource, StatelessSourcePartition
 
 from ingest.domain import Domain
 from ingest.stop import Stop
+from pipeline.log.listings import Listings
 from pipeline.log.log import Log
 from pipeline.replay.decode import Decoder
 from projections.relations import Positions
@@ -27,10 +26,6 @@ LOOK_S = 0.025
 
 LAST_ROWS_MAX = 500_000
 """After so many rows a program that is to stop leaves the others for the next start."""
-
-TICK_NS = 100_000_000
-"""A folder's time stamp is as fine as the system's clock tick: one so young may still stay as it is
-when the next name comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +58,7 @@ class Follower:
         self._decoder = Decoder(domain)
         self._log = log
         self.positions = dict(positions)
-        self._stamps: dict[int, int] = {}
+        self._listings = Listings(log)
 
     def look(self, rows_max: int) -> list[Rows]:
         """What is new, as code of today would have written it; whole files, up to `rows_max` rows.
@@ -71,34 +66,27 @@ class Follower:
         Raises `LogDamaged` where a file cannot be read.
         """
         found: list[Rows] = []
-        for partition in self.positions:
-            stamp = os.stat(self._log.partition_folder(partition)).st_mtime_ns
-            if stamp == self._stamps.get(partition):
-                continue
-            at = self.positions[partition]
-            tables, whole = self._new(partition, rows_max)
-            if tables:
+        for partition, at in self.positions.items():
+            if self._listings.due(partition) and (tables := self._new(partition, rows_max)):
                 table = pa.concat_tables(tables, promote_options="default")
                 found.append(Rows(partition, at, self._decoder.current(table)))
                 rows_max -= len(table)
-            if whole and time.time_ns() - stamp > TICK_NS:
-                self._stamps[partition] = stamp
         return found
 
-    def _new(self, partition: int, rows_max: int) -> tuple[list[pa.Table], bool]:
-        """New rows of a partition, and whether these are all that its folder showed."""
+    def _new(self, partition: int, rows_max: int) -> list[pa.Table]:
         found: list[pa.Table] = []
         with self._log.reading():
             for file in self._log.files(partition, self.positions[partition]):
                 at = self.positions[partition]
                 if rows_max <= 0 or file.first > at:
-                    return found, False
+                    self._listings.again(partition)
+                    break
                 rows = self._log.read_file(file).slice(at - file.first)
                 if len(rows):
                     found.append(rows)
                     self.positions[partition] += len(rows)
                     rows_max -= len(rows)
-        return found, True
+        return found
 
 
 class _LogPart(StatelessSourcePartition[Look]):
