@@ -10,11 +10,12 @@ import grp
 import logging
 import os
 import stat
+import tempfile
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from ingest.errors import FoldlogError
+from ingest.errors import FoldlogError, NotAvailable
 
 logger = logging.getLogger("foldlog")
 
@@ -32,6 +33,21 @@ def share(path: Path) -> None:
     if path.parent.stat().st_mode & stat.S_IXGRP:
         with suppress(PermissionError):
             path.chmod(_GROUP_LISTS if path.is_dir() else _GROUP_READS)
+
+
+def temporary() -> Path:
+    """A folder of this user's for all that is temporary, one for all processes.
+
+    Raises `NotAvailable` where somebody else could look into it.
+    """
+    folder = Path(tempfile.gettempdir()) / f"foldlog-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    if not ours or found.st_mode & OWNER_ALONE:
+        raise NotAvailable(f"{folder} is no folder for this user alone; remove it, or set TMPDIR")
+    return folder
 
 
 def protect(data: Path, group: str | None, shared: Collection[Path]) -> None:

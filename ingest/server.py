@@ -75,7 +75,6 @@ class EmbeddedServer:
         program = program_at(server)
         self._folder.mkdir(parents=True, exist_ok=True)
         claim(self._folder, program)
-        self._socket.parent.mkdir(mode=0o700, exist_ok=True)
         socket_path(self._data).unlink(missing_ok=True)
         arguments = {
             "--port": "0",

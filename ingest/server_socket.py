@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
-import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
-from ingest.errors import NotAvailable
+from ingest import rights
 
 SOCKET_PATH_MAX = 100
 """Bytes; the kernel's limit for a Unix socket's path is 104 to 108."""
@@ -23,14 +21,7 @@ def socket_path(data: Path) -> Path:
     path = data.resolve() / "redis" / "redis.sock"
     if len(os.fsencode(path)) <= SOCKET_PATH_MAX:
         return path
-    folder = Path(tempfile.gettempdir()) / f"foldlog-{os.getuid()}"
-    if folder.exists() or folder.is_symlink():
-        found = folder.lstat()
-        if found.st_uid != os.getuid() or found.st_mode != stat.S_IFDIR | 0o700:
-            raise NotAvailable(
-                f"{folder} is no folder for this user alone; remove it, or shorten --data"
-            )
-    return folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.sock"
+    return rights.temporary() / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.sock"
 
 
 def embedded_url(data: Path | str) -> str:

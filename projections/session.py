@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
-import shutil
-import tempfile
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import uuid4
 
 import duckdb
+
+from ingest import rights
+from ingest.errors import NotAvailable
 
 Config: TypeAlias = Mapping[str, Any]
 """DuckDB's settings, as `duckdb.connect` takes them."""
@@ -32,20 +31,16 @@ def session(
 
 def in_memory(config: Config | None = None) -> duckdb.DuckDBPyConnection:
     """A new database in memory, which spills into a folder of its own."""
-    spill = _spill_folder()
-    place = f"{spill}/{uuid4().hex}" if spill else ""
-    return session(config={"temp_directory": place, **(config or {})})
+    return session(config={"temp_directory": _spill_folder(), **(config or {})})
 
 
-@cache
-def _spill_folder() -> str | None:
-    """Where the databases of this process put what does not fit into memory, if there is a place.
+def _spill_folder() -> str:
+    """Where a database may put what does not fit into memory, "" where there is no place for it.
 
-    DuckDB's own default is a folder in the current one, which may be anybody's.
+    DuckDB makes it when it needs it, and removes it. Its own default is a folder in the current
+    one, which may be anybody's.
     """
     try:
-        folder = tempfile.mkdtemp(prefix="foldlog-")
-    except OSError:
-        return None
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+        return f"{rights.temporary()}/{uuid4().hex}"
+    except (OSError, NotAvailable):
+        return ""

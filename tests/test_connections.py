@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from ingest.errors import NotAvailable, OutcomeTimeout
@@ -127,14 +134,60 @@ def test_neither_waiting_nor_asking_keeps_the_event_loop(pipeline: InProcess) ->
     asyncio.run(main())
 
 
-def test_what_does_not_fit_into_memory_spills_and_leaves_nothing_in_the_folder(
-    pipeline: InProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+BEYOND_MEMORY = (
+    "SELECT sum(n) AS n FROM"
+    " (SELECT range AS n, md5(range::VARCHAR) m FROM range(2000000) ORDER BY m)"
+)
+LITTLE_MEMORY = {"memory_limit": "50MB", "threads": 1}
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of this user in a temporary folder, which is empty."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return tmp_path / "temporary" / f"foldlog-{os.getuid()}"
+
+
+def test_what_does_not_fit_into_memory_spills_and_leaves_nothing_in_any_folder(
+    pipeline: InProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, temporary: Path
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     path = pipeline.folder / "read_models.duckdb"
-    sort = "SELECT sum(n) AS n FROM (SELECT range AS n, md5(range::VARCHAR) m FROM range(2000000)"
-    config = {"memory_limit": "50MB", "threads": 1}
-    with connect(path, config=config) as db:
-        assert db.rows(sort + " ORDER BY m)") == [{"n": 1_999_999_000_000}]
-    assert list((tmp_path / "here").iterdir()) == []
+    with connect(path, config=LITTLE_MEMORY) as db:
+        assert db.rows(BEYOND_MEMORY) == [{"n": 1_999_999_000_000}]
+        assert [*temporary.iterdir()]
+    assert [*temporary.iterdir(), *(tmp_path / "here").iterdir()] == []
+
+
+def test_processes_that_are_killed_leave_one_folder_for_all_of_their_user(
+    pipeline: InProcess, temporary: Path
+) -> None:
+    asks = """if True:
+        import os, signal, sys
+        from projections import connect
+        db = connect(sys.argv[1])
+        db.rows("SELECT 1")
+        os.kill(os.getpid(), signal.SIGKILL)"""
+    path = pipeline.folder / "read_models.duckdb"
+    for _ in range(2):
+        died = subprocess.run([sys.executable, "-c", asks, path], check=False)
+        assert died.returncode == -signal.SIGKILL
+    assert [*temporary.parent.iterdir()] == [temporary]
+    assert temporary.stat().st_mode == stat.S_IFDIR | 0o700
+    assert [*temporary.iterdir()] == []
+
+
+def test_nothing_spills_where_another_user_could_look_into_it(
+    pipeline: InProcess, temporary: Path
+) -> None:
+    temporary.mkdir()
+    temporary.chmod(0o755)
+    with (
+        connect(pipeline.folder / "read_models.duckdb", config=LITTLE_MEMORY) as db,
+        pytest.raises(duckdb.OutOfMemoryException),
+    ):
+        db.rows(BEYOND_MEMORY)
+    assert [*temporary.iterdir()] == []
