@@ -159,12 +159,12 @@ class _Publishes:
         seen = 0.0
         while not self._done:
             time.sleep(POLL_S)
-            if not self._path.exists() or self._path.stat().st_mtime == seen:
+            if not self._path.exists() or (made := self._path.stat().st_mtime) == seen:
                 continue
+            seen = made  # before it is opened: the next one may come meanwhile
             with held_in(self._path) as held:
                 now = time.time()
                 positions = held.positions()
-            seen = self._path.stat().st_mtime
             self._found.append((now, positions))
 
     def freshness(self, settings: Settings) -> list[float]:
