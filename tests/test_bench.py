@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.extras import driven
-from pipeline.extras.bench import delays, grown, rebuilds, throughput
+from pipeline.extras.bench import delays, grown, reactions, rebuilds, throughput
 from pipeline.extras.bench.load import baskets, drain, fill, log_of_carts, own_redis
 from pipeline.extras.bench.table import Figure, as_json
 from pipeline.log.log import Log
@@ -46,6 +46,15 @@ def test_made_up_carts_are_a_log_like_any_other(tmp_path: Path) -> None:
     assert [bool(figure.ratio) for figure in figures] == [bool(f.limit) for f in figures]
     assert all(figure.value > 0 for figure in figures)
     assert not verify(settings, lambda *_: None).wrong
+
+
+def test_readers_see_every_reaction_and_none_before_it_is_committed(tmp_path: Path) -> None:
+    published = reactions._until_published(tmp_path, 1)
+    written = reactions._reactions(Settings(data=tmp_path))
+    committed = [row.at - sent_at for sent_at, row in written]
+    sent = 3 * reactions.ORDERS_A_SECOND  # to its order, to the stock, and back
+    assert len(published) == len(committed) >= sent
+    assert all(0 <= c < p for c, p in zip(committed, published, strict=True))
 
 
 @pytest.mark.parametrize("size", [3_000, pytest.param(30_000, marks=pytest.mark.long)])

@@ -48,14 +48,14 @@ POLL_S = 0.005
 
 def measure(folder: Path, seconds: float) -> list[Figure]:
     """Latency and freshness, each for so many seconds."""
-    with _running(folder / "latency") as settings:  # alone: to watch publishes takes time from it
+    with running(folder / "latency") as settings:  # alone: to watch publishes takes time from it
         latencies, disk = _latencies(settings, seconds), _fsyncs(folder)
-    with _running(folder / "steady") as settings:
-        published = _Publishes(settings)
+    with running(folder / "steady") as settings:
+        published = Publishes(settings)
         _latencies(settings, seconds)
         steady = published.freshness(settings)
-    with _running(folder / "full") as settings:
-        published = _Publishes(settings)
+    with running(folder / "full") as settings:
+        published = Publishes(settings)
         _full_load(settings, seconds)
         full = published.freshness(settings)
     interval_s = settings.publish_interval_ms / 1000
@@ -63,26 +63,29 @@ def measure(folder: Path, seconds: float) -> list[Figure]:
     for share, goal in (50, "≤ 10 ms"), (99, "≤ 50 ms"):
         figures.append(
             Figure(f"XADD to outcome, {STEADY_RATE:,}/s, p{share}",
-                   1000 * _quantile(latencies, share), "ms",
-                   f"fsync of 4 KiB, p{share}", 1000 * _quantile(disk, share), goal)
+                   1000 * quantile(latencies, share), "ms",
+                   f"fsync of 4 KiB, p{share}", 1000 * quantile(disk, share), goal)
         )  # fmt: skip
     for load, found in (f"{STEADY_RATE:,}/s", steady), ("full load", full):
         figures.append(
-            Figure(f"XADD to published, {load}, p99", _quantile(found, 99), "s",
+            Figure(f"XADD to published, {load}, p99", quantile(found, 99), "s",
                    "publish period", interval_s, "≤ 1.5 s")
         )  # fmt: skip
     return figures
 
 
 @contextmanager
-def _running(data: Path) -> Iterator[Settings]:
+def running(data: Path, workers: int | None = None) -> Iterator[Settings]:
     """A pipeline that is up, and a Redis of its own."""
-    with own_redis(data) as settings, Pipeline(settings) as pipeline:
-        pipeline.wait_until_ready()
-        yield settings
+    with own_redis(data) as found:
+        settings = found.model_copy(update={"workers": workers or found.workers})
+        with Pipeline(settings) as pipeline:
+            pipeline.wait_until_ready()
+            yield settings
 
 
-def _quantile(values: list[float], percent: int) -> float:
+def quantile(values: list[float], percent: int) -> float:
+    """What so many percent of the values are below."""
     return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
 
 
@@ -145,8 +148,11 @@ def _full_load(settings: Settings, seconds: float) -> None:
             producer.send_many([*islice(commands, SENT_AT_ONCE)])
 
 
-class _Publishes:
-    """Watches the published file: when it was replaced, and what each new one holds."""
+class Publishes:
+    """Watches the published file: when it was replaced, and what each new one holds.
+
+    That takes time from the pipeline.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._path = settings.published
@@ -167,9 +173,8 @@ class _Publishes:
                 positions = held.positions()
             self._found.append((now, positions))
 
-    def freshness(self, settings: Settings) -> list[float]:
-        """Of each row of the log but the first: seconds from its XADD to the file that has it."""
-        warm = int(STEADY_RATE * WARM_UP_S) // PARTITIONS
+    def all(self, settings: Settings) -> list[tuple[float, dict[int, int]]]:
+        """When each file was there, and where each partition ended in it; the last has it all."""
         while status(settings).lag:
             time.sleep(0.1)
         log = Log.open(settings.events, domain=shop.name)
@@ -178,13 +183,20 @@ class _Publishes:
             time.sleep(POLL_S)
         self._done = True
         self._thread.join()
+        return self._found
+
+    def freshness(self, settings: Settings) -> list[float]:
+        """Of each row of the log but the first: seconds from its XADD to the file that has it."""
+        warm = int(STEADY_RATE * WARM_UP_S) // PARTITIONS
+        published = self.all(settings)
+        log = Log.open(settings.events, domain=shop.name)
         found: list[float] = []
         for partition in range(PARTITIONS):
             parts = [*log.read(partition, 0, ["position", "recorded_at"])]
             rows = pa.concat_tables(parts)["recorded_at"].cast(pa.int64())
             added = pc.divide(rows.cast(pa.float64()), 1e6).to_pylist()
             first = warm
-            for when, held in self._found:
+            for when, held in published:
                 end = held.get(partition, 0)
                 found += [when - at for at in added[first:end]]
                 first = max(first, end)
