@@ -85,5 +85,5 @@ def finish(settings: Settings, pipeline: Up) -> None:
 def _at_rest(settings: Settings) -> bool:
     with suppress(FoldlogError):
         now = status(settings)
-        return not now.lag and not now.sent.waiting and not now.sent.deadlines
+        return now.lag == 0 and not now.sent.waiting and not now.sent.deadlines
     return False

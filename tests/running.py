@@ -193,8 +193,9 @@ class Up:
                 now = status(self.settings)
             except (FoldlogError, duckdb.Error):
                 return False
-            waiting = now.lag or now.sent.waiting or now.unpublished
-            return waiting == 0 and now.published_age_s is not None
+            # The lag is None where Redis takes too long to say what waits.
+            waiting = now.lag != 0 or now.sent.waiting or now.unpublished
+            return not waiting and now.published_age_s is not None
 
         wait_for(settled, "the pipeline to settle", seconds)
 

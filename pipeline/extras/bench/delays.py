@@ -175,7 +175,7 @@ class Publishes:
 
     def all(self, settings: Settings) -> list[tuple[float, dict[int, int]]]:
         """When each file was there, and where each partition ended in it; the last has it all."""
-        while status(settings).lag:
+        while status(settings).lag != 0:
             time.sleep(0.1)
         log = Log.open(settings.events, domain=shop.name)
         ends = {p: log.next_position(p) for p in range(PARTITIONS)}

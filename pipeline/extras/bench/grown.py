@@ -35,7 +35,7 @@ def measure_live(folder: Path) -> list[Figure]:
             for partition in range(PARTITIONS):
                 ids = cart_ids(partition, each)
                 producer.send_many(_add(i, f"touch-{i}") for i in ids)
-                while status(settings).lag:
+                while status(settings).lag != 0:
                     most = max(most, pipeline.memory_bytes())
                     time.sleep(0.1)
             most = max(most, pipeline.memory_bytes())

@@ -49,7 +49,7 @@ class Drained:
     """What it took a pipeline to bring all commands that waited to readers."""
 
     rate: float
-    """Commands a second, from the first new commit to the publish that holds everything."""
+    """Commands a second, from just before the first commit to the publish that holds everything."""
     write_us: float
     """CPU a command of the write side, and of the read side."""
     read_us: float
@@ -100,12 +100,14 @@ def drained(settings: Settings, sent: list[dict[str, Any]]) -> Drained:
     """Run a pipeline that finds them all waiting, and stop it when all is published."""
     before = _positions(settings)
     with Pipeline(settings) as pipeline:
-        while (after := _positions(settings)) == before:
+        while True:
+            # Before each look: after a slow one there may be nothing left to measure.
+            started, cpu = time.time(), pipeline.cpu_s()
+            if _positions(settings) != before:
+                break
             pipeline.check()
             time.sleep(0.01)
-        started, cpu = time.time(), pipeline.cpu_s()
-        counted = len(sent) - (sum(after.values()) - sum(before.values()))
-        while status(settings).lag:
+        while status(settings).lag != 0:
             time.sleep(LOOK_S)
             pipeline.check()
         spent = {name: s - cpu.get(name, 0) for name, s in pipeline.cpu_s().items()}
@@ -114,9 +116,9 @@ def drained(settings: Settings, sent: list[dict[str, Any]]) -> Drained:
     read = spent.pop("read")
     spent.pop("up", None)
     return Drained(
-        counted / (settings.published.stat().st_mtime - started),
-        sum(spent.values()) / counted * 1e6,
-        read / counted * 1e6,
+        len(sent) / (settings.published.stat().st_mtime - started),
+        sum(spent.values()) / len(sent) * 1e6,
+        read / len(sent) * 1e6,
         memory / 2**20,
     )
 
