@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from playwright.sync_api import Page, Route
 
 from tests.chromium import chromium
-from tests.running import wait_for
+from tests.running import DEADLINE_S, wait_for
+from tests.servers import free_port
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
@@ -23,9 +22,7 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 @contextmanager
 def served(notebook: str, data: Path) -> Iterator[str]:
     """Its address, while `marimo run` serves it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     words = ["run", str(NOTEBOOKS / notebook), "--headless", "--host", "127.0.0.1"]
     process = subprocess.Popen(
@@ -36,11 +33,9 @@ def served(notebook: str, data: Path) -> Iterator[str]:
 
     def answers() -> bool:
         assert process.poll() is None, "marimo has stopped; what it wrote says why"
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=5):
-                return True
-        except urllib.error.URLError:
-            return False
+        with suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=5):
+            return True
+        return False
 
     try:
         wait_for(answers, "marimo to serve the notebook")
@@ -65,6 +60,6 @@ def opened(address: str, height: int = 900) -> Iterator[Page]:
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1180, "height": height})
         page.route("**/*", only_from_here)
-        page.goto(address)
+        page.goto(address, timeout=DEADLINE_S * 1000)
         yield page
     assert outside == []

@@ -13,7 +13,6 @@ import itertools
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -36,6 +35,7 @@ from pipeline.settings import Settings
 from tests.oracle import partition_of
 from tests.processes import Program
 from tests.running import start, wait_for
+from tests.servers import free_port
 
 Older: TypeAlias = "Server | Path | None"
 
@@ -57,8 +57,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.socket = folder / "redis.sock"
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            self.port = found.getsockname()[1]
+        self.port = free_port()
 
     def start(self, *arguments: str) -> Server:
         self.folder.mkdir(exist_ok=True)

@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,14 +22,10 @@ from ingest.producer import Producer
 from pipeline.health.status import status
 from pipeline.settings import Settings
 from tests.running import Up, foldlog, wait_for
+from tests.servers import free_port
 from tests.shopping import shopping
 
 SECRET = "hidden-4711"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 def page(settings: Settings, offset: int) -> str:
