@@ -142,7 +142,8 @@ class _Fork:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None and self.pid is not None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(self.pid, number)
 
     def wait(self, timeout: float | None = None) -> int:
         self._process.join(timeout)

@@ -148,8 +148,9 @@ class Up:
         )  # fmt: skip
 
     def ready(self) -> Producer:
-        """A producer, as soon as the pipeline has announced itself."""
+        """A producer, as soon as outcomes come: the first ones wait for a file to ask."""
         self.wait_until_it_says_so()
+        wait_for(self.settings.published.exists, "a file to ask")
         return Producer(self.settings.reachable_redis, self.settings.load_domain())
 
     def wait_until_it_says_so(self) -> str:
@@ -209,13 +210,24 @@ class Up:
         return self.process.stderr.read_text()
 
     def kill(self) -> None:
-        """SIGKILL to everything at once, as if the power went."""
+        """SIGKILL to everything at once, as if the power went; all of it is gone then."""
+        family: list[psutil.Process] = []
         if self.process.poll() is None:
-            victims = [psutil.Process(self.process.pid), *self.family()]
-            for victim in victims:
+            with suppress(psutil.NoSuchProcess):  # it has just ended by itself
+                family = self.family()
+            self.process.kill()
+            for victim in family:
                 with suppress(psutil.NoSuchProcess):
                     victim.kill()
         self.process.wait()
+        wait_for(lambda: not any(map(lives, family)), "all of it to end")
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it may still do something: the system may take seconds to forget it."""
+    with suppress(psutil.NoSuchProcess):
+        return str(process.status()) != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _is(process: psutil.Process, module: str) -> bool:
