@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from ingest.client import connect
+from ingest.keys import partitions_key
 from ingest.server import EmbeddedServer
+from pipeline.log.log import Log
 from pipeline.settings import Settings
 from tests.processes import Program
 from tests.running import Up, start
@@ -32,6 +35,15 @@ def settings(tmp_path: Path, redis_server: EmbeddedServer) -> Settings:
         export_interval_s=0,
         publish_interval_ms=250,
     )
+
+
+@pytest.fixture
+def announced(settings: Settings, redis_server: EmbeddedServer) -> Settings:
+    """A new log, and a Redis that knows its partitions."""
+    Log.create(settings.events, partitions=4, domain="shop")
+    with connect(redis_server.url) as client:
+        client.set(partitions_key("shop"), 4)
+    return settings
 
 
 @pytest.fixture

@@ -239,13 +239,14 @@ def _is(process: psutil.Process, module: str) -> bool:
 def start(
     side: str,
     settings: Settings,
+    *words: str,
     file_bytes_max: int | None = None,
     environment: dict[str, str] | None = None,
 ) -> Program:
     """A `work` or `read` process by itself; the kernel refuses it files over a size."""
     environment = settings.as_environment() | (environment or {})
     module = f"pipeline.operate.{side}"
-    return Program(module, environment=environment, file_bytes_max=file_bytes_max)
+    return Program(module, *words, environment=environment, file_bytes_max=file_bytes_max)
 
 
 def foldlog(

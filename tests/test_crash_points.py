@@ -14,9 +14,7 @@ from ingest import crash
 from ingest.client import connect
 from ingest.keys import partitions_key
 from ingest.producer import Producer
-from ingest.server import EmbeddedServer
 from pipeline.health.status import status
-from pipeline.log.log import Log
 from pipeline.settings import Settings
 from tests.processes import Program
 from tests.running import DEADLINE_S, Up, foldlog, wait_for
@@ -164,12 +162,9 @@ def test_each_point_is_in_one_life() -> None:
 
 
 @pytest.fixture
-def announced(settings: Settings, redis_server: EmbeddedServer) -> Settings:
-    """A new log, and a Redis that knows its partitions."""
-    Log.create(settings.events, partitions=4, domain="shop")
-    with connect(redis_server.url) as client:
-        client.set(partitions_key("shop"), 4)
-    return settings.model_copy(update={"batch_max": 50, "publish_interval_ms": 50})
+def announced(announced: Settings) -> Settings:
+    """In small commits, and published often."""
+    return announced.model_copy(update={"batch_max": 50, "publish_interval_ms": 50})
 
 
 def run_until(settings: Settings, started: Callable[..., Program], point: str) -> int:

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
-from ingest.client import connect
 from ingest.entries import Batch
 from ingest.keys import command_stream, partitions_key
 from ingest.producer import Producer
@@ -34,11 +33,9 @@ Started = Callable[..., Program]
 
 
 @pytest.fixture
-def log(settings: Settings, redis_server: EmbeddedServer) -> Log:
+def log(announced: Settings) -> Log:
     """A new log, announced on the test's Redis."""
-    with connect(redis_server.url) as client:
-        client.set(partitions_key("shop"), 4)
-    return Log.create(settings.events, partitions=4, domain="shop")
+    return Log.open(announced.events, domain="shop")
 
 
 def test_a_disk_that_is_full_at_a_commit_stops_it_in_one_line_and_with_room_it_goes_on(
@@ -103,7 +100,7 @@ def test_a_disk_that_is_full_stops_either_side_in_one_line_and_with_room_it_goes
         producer.send_many(commands)
     if side == "read":
         ended(started, settings, log, outcomes_of(commands))
-    stopped = started(side, settings, file_bytes_max)
+    stopped = started(side, settings, file_bytes_max=file_bytes_max)
     _, errors = stopped.communicate(timeout=DEADLINE_S)
     assert stopped.returncode == TOLD, errors
     assert what in errors.splitlines()[-1]

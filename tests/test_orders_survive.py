@@ -10,11 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from ingest import crash
-from ingest.client import connect
-from ingest.keys import partitions_key
 from ingest.producer import Producer
-from ingest.server import EmbeddedServer
-from pipeline.log.log import Log
 from pipeline.settings import Settings
 from tests.ordering import baskets, finish, pay_and_ship, progress, shop_settings
 from tests.processes import Program
@@ -33,12 +29,8 @@ TIMES = {"settle": 1, "snapshot": 1}
 
 
 @pytest.fixture
-def shop(settings: Settings, redis_server: EmbeddedServer) -> Settings:
-    """A new log, and a Redis that knows its partitions."""
-    Log.create(settings.events, partitions=4, domain="shop")
-    with connect(redis_server.url) as client:
-        client.set(partitions_key("shop"), 4)
-    return shop_settings(settings).model_copy(update={"snapshot_rows": 25})
+def shop(announced: Settings) -> Settings:
+    return shop_settings(announced).model_copy(update={"snapshot_rows": 25})
 
 
 def work(settings: Settings, share: str, dies_at: str | None = None) -> Program:
@@ -95,10 +87,11 @@ def test_two_writers_of_each_partition_lose_to_each_other_and_nothing_else_is_lo
                 sleeper.send_signal(signal.SIGCONT)
             producer.send_many(baskets(2 * CARTS, CARTS))
             wait_for(lambda: len(progress(shop)) == 3 * CARTS, "all orders")
+            wait_for(shop.errors.exists, "a warning")
+            wait_for(lambda: "so has taken it over" in shop.errors.read_text(), "both to lose")
     finally:
         for worker in (*two, other):
             if worker is not None:
                 worker.kill()
                 worker.wait(DEADLINE_S)
-    assert "so has taken it over" in shop.errors.read_text()
     finish(shop, up(shop))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-import psutil
 import pytest
 
 from ingest.errors import OutcomeTimeout
+from ingest.producer import Producer
+from pipeline.engine.programs import running
 from pipeline.settings import Settings
-from tests.running import Up, wait_for
+from tests.processes import Program
+from tests.running import DEADLINE_S, Up, lives, wait_for
 
 ADD = {
     "type": "AddProduct",
@@ -22,31 +24,25 @@ ADD = {
 
 
 def test_whoever_has_the_first_outcome_finds_a_file_to_ask(
-    settings: Settings, up: Callable[..., Up]
+    announced: Settings, up: Callable[..., Up]
 ) -> None:
-    pipeline = up(settings, cold=True)
-    with pipeline.ready() as producer:
-        assert not settings.published.exists()
-        wait_for(lambda: bool(pipeline.workers() and pipeline.readers()), "both sides")
-        producer.execute(ADD, timeout=30)
-        assert settings.published.exists()
+    with Producer(announced.reachable_redis) as producer:
+        up(announced, cold=True)
+        producer.execute(ADD, timeout=DEADLINE_S)
+        assert announced.published.exists()
 
 
 def test_a_worker_reads_no_command_before_there_is_a_file_to_ask(
-    settings: Settings, up: Callable[..., Up]
+    announced: Settings, started: Callable[..., Program]
 ) -> None:
-    pipeline = up(settings, cold=True)
-    with pipeline.ready() as producer:
-        wait_for(lambda: bool(pipeline.readers()), "a read side")
-        (reader,) = pipeline.readers()
-        reader.suspend()
-        assert not settings.published.exists()
+    started("work", announced, "0/1", str(announced.published))
+    with Producer(announced.reachable_redis) as producer:
+        wait_for(lambda: bool(running(announced)), "the worker")
         with pytest.raises(OutcomeTimeout):
-            producer.execute(ADD, timeout=5)
-        assert pipeline.workers()
-        reader.resume()
-        producer.execute(ADD, timeout=30)
-        assert settings.published.exists()
+            producer.execute(ADD, timeout=2)
+        started("read", announced)
+        producer.execute(ADD, timeout=DEADLINE_S)
+        assert announced.published.exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS has no parent death signal")
@@ -55,9 +51,7 @@ def test_none_outlives_the_one_that_has_started_them(
 ) -> None:
     pipeline = up(settings, cold=True)
     pipeline.ready().close()
-    wait_for(settings.published.exists, "the read side")
     family = pipeline.family()
     assert len(family) == 2
     pipeline.process.kill()
-    _, left = psutil.wait_procs(family, timeout=30)
-    assert left == []
+    wait_for(lambda: not any(map(lives, family)), "all of it to end")
