@@ -221,25 +221,31 @@ def test_the_hosts_clock_may_be_an_hour_off(
     monkeypatch.setattr(time, "time_ns", lambda: nanoseconds() + off_s * 1_000_000_000)
     wait_for(lambda: not working.has("nothing"), "the start")
     with Producer(settings.reachable_redis, alarms) as producer:
-        producer.send(Arm(command_id="soon", alarm_id="a", in_s=2))
+        producer.send(Arm(command_id="soon", alarm_id="a", in_s=1))
         producer.send(Arm(command_id="late", alarm_id="b", in_s=1800))
     wait_for(lambda: working.has("Dozed"), "the deadline")
     (rows,) = [*working.log.read(0)][:1]
     asked = rows["recorded_at"].to_pylist()[0]
     fired = [r for t in working.log.read(0) for r in t.to_pylist() if r["event_type"] == "Dozed"]
     assert [row["aggregate_id"] for row in fired] == ["a"]
-    assert fired[0]["occurred_at"] == asked + timedelta(seconds=2)
-    assert timedelta(0) <= fired[0]["recorded_at"] - fired[0]["occurred_at"] < timedelta(seconds=30)
+    assert fired[0]["occurred_at"] == asked + timedelta(seconds=1)
+    late = fired[0]["recorded_at"] - fired[0]["occurred_at"]
+    assert timedelta(0) <= late < timedelta(minutes=30), "not an hour"
 
 
 def test_one_that_is_due_while_redis_is_away_fires_still(
-    settings: Settings, working: Working, redis_server: EmbeddedServer
+    settings: Settings,
+    working: Working,
+    redis_server: EmbeddedServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with Producer(settings.reachable_redis, alarms) as producer:
-        producer.send(Arm(command_id="soon", alarm_id="a", in_s=2))
+        producer.send(Arm(command_id="soon", alarm_id="a", in_s=HOUR_MS // 1000))
     wait_for(lambda: working.has("Armed"), "the command")
-    assert not working.has("Dozed")
     redis_server.stop()
+    assert not working.has("Dozed")
+    clock = time.monotonic_ns
+    monkeypatch.setattr(time, "monotonic_ns", lambda: clock() + HOUR_MS * 1_000_000)
     wait_for(lambda: working.has("Dozed"), "the deadline")
 
 
@@ -263,5 +269,5 @@ def test_a_host_that_slept_while_redis_did_not_catches_up_without_a_new_connecti
     clock = time.monotonic_ns
     monkeypatch.setattr(time, "monotonic_ns", lambda: clock() - HOUR_MS * 1_000_000)
     assert behind_s() > 3000
-    wait_for(lambda: abs(behind_s()) < 5, "Redis's clock", 20)
+    wait_for(lambda: abs(behind_s()) < 5, "Redis's clock")
     reader.close()

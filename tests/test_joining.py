@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -365,16 +364,15 @@ def test_a_frozen_redis_is_said_to_be_away_once_and_then_to_be_back(
     monkeypatch.setattr(reader, "BLOCK_MS", 100)
     for module in (reader, line_module):
         monkeypatch.setattr(module, "ANSWER_S", 0.2)
+    reading.reader._pool.connection_kwargs["socket_timeout"] = 0.2
     client.xadd(STREAM, add(1))
     assert len(reading.batch()) == 1
-    reading.reader._pool.connection_kwargs["socket_timeout"] = 0.2
+    caplog.clear()  # where this machine stalled, Redis was away as well
     server = client.info("server")["process_id"]
     os.kill(server, signal.SIGSTOP)
     try:
         reading.reader.respond([("shop:replies:x", Outcome("accepted", "c1", 0, 0))])
-        reading.polls(lambda: "Redis is away" in caplog.text, "it to notice")
-        until = time.monotonic() + 1
-        reading.polls(lambda: time.monotonic() > until, "some attempts")
+        reading.polls(lambda: reading.reader._backoff._failures > 2, "some attempts")
     finally:
         os.kill(server, signal.SIGCONT)
     reading.reader._compare = lambda entries: ["committed"] * len(entries)
@@ -391,10 +389,10 @@ def test_a_worker_lives_through_a_redis_that_is_a_replica_for_a_while(
     commands = shopping(300)
     worker = start("work", settings)
     try:
-        wait_for(lambda: client.get("shop:partitions") == "4", "the worker")
-        time.sleep(1.5)  # it waits for entries, and is thrown out of that
+        # Redis throws it out of its waiting for entries.
+        wait_for(lambda: client.info("clients")["blocked_clients"] == 4, "the worker to wait")
         client.replicaof("127.0.0.1", "1")
-        time.sleep(0.5)
+        wait_for(lambda: "Redis is away" in worker.stderr.read_text(), "it to notice")
         client.replicaof("NO", "ONE")
         with Producer(settings.reachable_redis) as producer:
             producer.send_many(commands)
@@ -403,7 +401,6 @@ def test_a_worker_lives_through_a_redis_that_is_a_replica_for_a_while(
     finally:
         worker.kill()
         _, errors = worker.communicate()
-    assert "Redis is away" in errors
     assert "Traceback" not in errors
     pipeline = up(settings)
     pipeline.settle()
