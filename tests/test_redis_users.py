@@ -20,7 +20,7 @@ from ingest.producer import Producer
 from ingest.shop.cart import AddProduct
 from pipeline.health.status import status
 from pipeline.settings import Settings
-from tests.running import Up, foldlog, wait_for
+from tests.running import DEADLINE_S, Up, foldlog, wait_for
 from tests.servers import Server, server
 from tests.shopping import shopping
 
@@ -151,7 +151,7 @@ def test_a_right_that_is_taken_away_is_named_and_when_it_is_given_back_all_goes_
     wait_for(lambda: status(settings).missing == ["work"], "the worker to end")
     user(running, PIPELINE)
     with Producer(user(running, PRODUCER)) as producer:
-        producer.execute(an_add("a"), timeout=30)
+        producer.execute(an_add("a"), timeout=DEADLINE_S)
     assert pipeline.stop() == 0
 
 

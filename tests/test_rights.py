@@ -19,7 +19,7 @@ from ingest.server import EmbeddedServer
 from ingest.server_socket import socket_path
 from pipeline.log.log import READERS, Log
 from pipeline.settings import Settings
-from tests.running import DEADLINE_S, InProcess, Up, entry, foldlog
+from tests.running import DEADLINE_S, InProcess, Up, entry, foldlog, wait_for
 from tests.shopping import shopping
 
 GROUP = 54_321 if os.geteuid() == 0 else os.getgroups()[-1]
@@ -91,6 +91,7 @@ def run_through(settings: Settings, up: Callable[..., Up], seed: int) -> None:
             producer.send_many(commands[at : at + 25])
     pipeline.settle()
     pipeline.workers()[0].kill()
+    wait_for(lambda: "is started again" in pipeline.errors(), "the kill to be noticed")
     pipeline.settle()
     for word in ("compact", "export"):
         done = foldlog(settings, word)
