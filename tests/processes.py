@@ -41,6 +41,7 @@ LOADED = [
     "pipeline.operate.up",
     "pipeline.operate.verify",
     "pipeline.operate.work",
+    "tests.warm",
 ]
 """What the process that is forked has loaded, and all that these load."""
 
