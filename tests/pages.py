@@ -65,7 +65,7 @@ def run(
     cwd: Path, *words: str, stdin: str = "", programs: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Output and errors together, as a terminal shows them; `programs` is a folder for PATH."""
-    path = os.pathsep.join([PATH, programs])
+    path = os.pathsep.join([programs, PATH]) if programs else PATH
     return subprocess.run(
         words, cwd=cwd, env={**os.environ, "PATH": path, "PYTHONPATH": ""}, input=stdin,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=DEADLINE_S,

@@ -73,7 +73,7 @@ class Program:
         self.stdin.write_text(stdin)
         self.stdout.touch()
         self.stderr.touch()
-        start = _cold if cold else _warm
+        start = _cold if cold else fork
         files = (self.stdin, self.stdout, self.stderr)
         whole = {**os.environ, **environment}
         self._process = start([module, *words], whole, cwd or Path.cwd(), files, file_bytes_max)
@@ -111,9 +111,14 @@ def _cold(
         )  # fmt: skip
 
 
-def _warm(
-    words: list[str], environment: dict[str, str], cwd: Path, files: Files, limit: int | None
+def fork(
+    words: list[str],
+    environment: dict[str, str],
+    cwd: Path,
+    files: Files,
+    limit: int | None = None,
 ) -> _Fork:
+    """A module with its words as a program that has loaded everything."""
     how = (words, environment, cwd, files, limit, PATH)
     return _Fork(_FORKS.Process(target=_begin, args=how))
 

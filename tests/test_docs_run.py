@@ -14,6 +14,7 @@ from pipeline.settings import Settings
 from tests import redis_cli
 from tests.pages import PAGES, Reader, blocks
 from tests.running import InProcess, Up, sorted_rows
+from tests.shells import foldlog_in
 
 TOGETHER = [
     ["README.md", "docs/tutorial/first-cart.md", "docs/howto/send.md", "docs/howto/ask.md",
@@ -43,8 +44,9 @@ def test_the_blocks_run_in_order(
         return up(Settings(data=folder / "data"), cwd=folder)
 
     reader = Reader(home, start, str(tmp_path / "bin"))
-    for page in pages:
-        reader.follow(page)
+    with foldlog_in(tmp_path / "bin"):
+        for page in pages:
+            reader.follow(page)
     assert reader.pipeline is not None
     assert reader.pipeline.process.poll() is None, "the pipeline has stopped"
     if "docs/tutorial/own-domain.md" in pages:
