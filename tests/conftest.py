@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pipeline.log.log import Log
 from pipeline.settings import Settings
 from tests.processes import Program
 from tests.running import Up, start
+from tests.shopping import LIVED
 
 
 @pytest.fixture
@@ -44,6 +46,27 @@ def announced(settings: Settings, redis_server: EmbeddedServer) -> Settings:
     with connect(redis_server.url) as client:
         client.set(partitions_key("shop"), 4)
     return settings
+
+
+@pytest.fixture(scope="session")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data directory of a pipeline that has handled `LIVED` in small commits, and stopped."""
+    data = tmp_path_factory.mktemp("lived") / "data"
+    pipeline = Up(Settings(data=data, workers=1, batch_max=50, export_interval_s=0))
+    try:
+        with pipeline.ready() as producer:
+            producer.send_many(LIVED)
+        pipeline.settle()
+        assert pipeline.stop() == 0, pipeline.errors()
+    finally:
+        pipeline.kill()
+    return data
+
+
+@pytest.fixture
+def handled(lived: Path, settings: Settings) -> None:
+    """A copy of it, and a Redis that is empty: all commands are in the log."""
+    shutil.copytree(lived, settings.data, ignore=shutil.ignore_patterns("redis"))
 
 
 @pytest.fixture

@@ -50,6 +50,10 @@ def shopping(
     return commands
 
 
+LIVED = shopping(800)
+"""What the pipeline of the fixture `lived` has handled."""
+
+
 def check(settings: Settings, commands: list[dict[str, Any]]) -> None:
     """The log and the published read models are what an independent computation says."""
     expected = oracle.expect(commands)

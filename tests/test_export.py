@@ -240,14 +240,8 @@ def test_an_export_of_the_log_that_dies_doubles_nothing(tmp_path: Path, point: s
 @pytest.mark.parametrize(
     "point", ["export.to_rename", "export.renamed", "export.to_remove", "export.removed"]
 )
-def test_an_export_that_dies_leaves_whole_files(
-    settings: Settings, up: Callable[..., Up], point: str, tmp_path: Path
-) -> None:
-    pipeline = up(settings)
-    with pipeline.ready() as producer:
-        producer.send_many(shopping(300))
-    pipeline.settle()
-    pipeline.stop()
+@pytest.mark.usefixtures("handled")
+def test_an_export_that_dies_leaves_whole_files(settings: Settings, point: str) -> None:
     assert not settings.exported.exists()
     (first, *_) = foldlog(settings, "export").stdout.splitlines()
     assert first.startswith(str(settings.exported / "cart_items.parquet"))

@@ -218,21 +218,10 @@ def test_entries_that_a_forgetful_redis_numbered_too_low_are_handled(
     check(settings, commands)
 
 
-def filled(settings: Settings, up: Callable[..., Up]) -> Log:
-    """A log of several files in each partition, and a pipeline that has stopped."""
-    small = settings.model_copy(update={"batch_max": 50})
-    pipeline = up(small)
-    with pipeline.ready() as producer:
-        producer.send_many(shopping(800))
-    pipeline.settle()
-    assert pipeline.stop() == 0
-    return Log.open(settings.events, domain="shop")
-
-
+@pytest.mark.usefixtures("handled")
 def test_verify_says_in_one_line_that_all_is_well_and_finds_a_row_that_the_log_does_not_say(
-    settings: Settings, up: Callable[..., Up]
+    settings: Settings,
 ) -> None:
-    filled(settings, up)
     verified = foldlog(settings, "verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert verified.stdout.startswith("all is well: ")
@@ -245,10 +234,11 @@ def test_verify_says_in_one_line_that_all_is_well_and_finds_a_row_that_the_log_d
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "missing"])
+@pytest.mark.usefixtures("handled")
 def test_damage_is_found_named_and_not_built_upon(
     settings: Settings, up: Callable[..., Up], damage: str
 ) -> None:
-    log = filled(settings, up)
+    log = Log.open(settings.events, domain="shop")
     _, file, after = log.files(2)[-3:]
     content = bytearray(file.path.read_bytes())
     if damage == "flipped":

@@ -18,8 +18,8 @@ from pipeline.engine.program import TOLD
 from pipeline.lock import is_held
 from pipeline.settings import Settings
 from tests.processes import Program
-from tests.running import Up, foldlog, read, sorted_rows, wait_for
-from tests.shopping import check, shopping
+from tests.running import DEADLINE_S, Up, foldlog, read, sorted_rows, wait_for
+from tests.shopping import LIVED, check, shopping
 
 OWN = """
 from dataclasses import replace
@@ -135,28 +135,24 @@ SOME = ["carts", "product_prices"]
         "rebuild.to_rename", "rebuild.renamed", "hand_over.to_remove", "hand_over.removed")),
      *((["--all"], point) for point in ("hand_over.to_rename", "hand_over.renamed"))],
 )  # fmt: skip
+@pytest.mark.usefixtures("handled")
 def test_a_rebuild_that_dies_leaves_everything_as_it_was_or_done(
     settings: Settings, up: Callable[..., Up], wanted: list[str], point: str
 ) -> None:
-    commands = shopping(500)
+    before = read(settings.published, *SOME)
+    died = foldlog(settings, "rebuild", *wanted, environment={crash.VARIABLE: point})
+    assert died.returncode == crash.EXIT_CODE
+    assert read(settings.published, *SOME) == before
     pipeline = up(settings)
     with pipeline.ready() as producer:
-        producer.send_many(commands)
-        pipeline.settle()
-        pipeline.stop()
-        before = read(settings.published, *SOME)
-        died = foldlog(settings, "rebuild", *wanted, environment={crash.VARIABLE: point})
-        assert died.returncode == crash.EXIT_CODE
-        assert read(settings.published, *SOME) == before
-        pipeline = up(settings)
         wait_for(lambda: not settings.rebuilt.exists(), "the rebuilt rows to be taken over")
         more = [c | {"command_id": "x" + c["command_id"]} for c in shopping(300, seed=3)]
         producer.send_many(more)
     pipeline.settle()
-    check(settings, commands + more)
+    check(settings, LIVED + more)
     again = foldlog(settings, "rebuild", "carts")
     assert again.returncode == 0, again.stderr
-    check(settings, commands + more)
+    check(settings, LIVED + more)
 
 
 def test_a_read_side_that_was_started_by_hand_is_the_only_one_and_takes_rebuilt_rows_over(
@@ -168,16 +164,16 @@ def test_a_read_side_that_was_started_by_hand_is_the_only_one_and_takes_rebuilt_
     try:
         wait_for(lambda: is_held(settings.read_lock), "the read side to begin")
         second = Program("pipeline.operate.read", environment=settings.as_environment())
-        assert second.wait(timeout=60) == TOLD
-        assert "another read side, or a rebuild, works on" in second.stderr.read_text()
         in_use = settings.writers_file.stat().st_ino
         rebuilt = foldlog(settings, "rebuild", "--all")
         assert rebuilt.returncode == 0, rebuilt.stderr
         assert settings.writers_file.stat().st_ino == in_use, "what it writes to is still its file"
         assert read(settings.published, *SOME) == before
+        assert second.wait(timeout=DEADLINE_S) == TOLD  # it has waited for the first one to end
+        assert "another read side, or a rebuild, works on" in second.stderr.read_text()
     finally:
         reader.terminate()
-        assert reader.wait(timeout=60) == 0, reader.stderr.read_text()
+        assert reader.wait(timeout=DEADLINE_S) == 0, reader.stderr.read_text()
     assert foldlog(settings, "verify").returncode == 0
 
 
