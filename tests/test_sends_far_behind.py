@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -160,6 +161,7 @@ def test_nothing_rests_on_a_file_whose_name_a_power_cut_can_take_away(
 def test_a_file_that_is_missing_is_named_and_what_it_may_have_sent_is_not_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(listings, "PATIENCE_S", math.inf)
     workers = Workers(tmp_path, transfers, [[0], [1, 2]])
     sent(workers, "g", "b", files=10)
     missing = workers.log.files(0)[5]
@@ -174,10 +176,9 @@ def test_a_file_that_is_missing_is_named_and_what_it_may_have_sent_is_not_passed
     sent(workers, "g", files=10)
     missing, after = workers.log.files(0)[-5:-3]
     missing.path.unlink()
-    monkeypatch.setattr(listings, "PATIENCE_S", 0.2)
     while workers.step(RECEIVERS, 1):
         pass
-    time.sleep(0.3)
+    monkeypatch.setattr(listings, "PATIENCE_S", 0.0)
     with pytest.raises(LogDamaged, match=f"positions are missing before .*{after.path.name}"):
         workers.step(RECEIVERS, 1)
 
