@@ -41,7 +41,7 @@ def test_the_blocks_run_in_order(
 
     def start(folder: Path) -> Up:
         monkeypatch.chdir(folder)  # where the settings' `.env` is
-        return up(Settings(data=folder / "data"), cwd=folder)
+        return up(Settings(data=folder / "data", publish_interval_ms=50), cwd=folder)
 
     reader = Reader(home, start, str(tmp_path / "bin"))
     with foldlog_in(tmp_path / "bin"):
