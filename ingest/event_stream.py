@@ -50,9 +50,13 @@ class EventStream:
         self._client: Any = client
         self._events_max = events_max
 
-    def next_position(self) -> int:
-        """The position after the last event that was ever added; 0 where Redis knows of none."""
-        return _position(self._client.eval(_ASK, 1, self.key))
+    def end(self) -> tuple[int, bytes | None]:
+        """The position after the last event that was ever added, 0 where Redis knows of none; and
+        that event, where the stream still has it.
+        """
+        last_id = self._client.eval(_ASK, 1, self.key)
+        found = self._client.xrange(self.key, last_id, last_id)
+        return _position(last_id), found[0][1].get(b"event") if found else None
 
     def add(self, next_position: int, events: Sequence[Numbered]) -> bool:
         """Add events; none, and False, where the stream's next position is another one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -224,6 +225,35 @@ def test_what_is_wrong_with_one_stream_is_said_once_and_the_others_go_on(
     assert "redis-cli DEL '{shop-0}:events'" in said[1]
     assert said[2] == "events are published again"
     assert ids(client) == wanted(rows)
+
+
+def test_a_stream_of_another_log_or_of_a_longer_one_is_told_also_when_the_log_has_grown_beyond_it(
+    tmp_path: Path,
+    settings: Settings,
+    client: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.work.publish.PAUSES.compute", lambda _: 0.0)
+    first = a_shops_log(tmp_path / "first", 200)
+    shutil.copytree(tmp_path / "first", tmp_path / "older")
+    commit(first, shopping(500)[200:], 200)
+    publisher(first, settings)()
+    before = ids(client)
+    older = InProcess(tmp_path / "older", partitions=PARTITIONS)
+    other = InProcess(tmp_path / "other", partitions=PARTITIONS)
+    for pipeline, seed in ((older, 1), (other, 2)):
+        commit(pipeline, shopping(1500, seed=seed), 1000)
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "foldlog"):
+            publisher(pipeline, settings)()
+        assert ids(client) == before
+        said = [record.getMessage() for record in caplog.records]
+        assert ["holds another event at position" in line for line in said] == [True] * PARTITIONS
+        assert "redis-cli DEL '{shop-0}:events'" in said[0]
+    commit(first, shopping(600)[500:], 500)
+    publisher(first, settings)()
+    assert ids(client) == wanted(logged(first))
 
 
 def ids_of_one(client: redis.Redis) -> list[tuple[int, str]]:

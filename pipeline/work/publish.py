@@ -7,6 +7,7 @@ tried again.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -132,14 +133,41 @@ class _Stream:
         return True
 
     def _begin(self) -> Selection:
-        self._next = begin = self._stream.next_position()
+        begin, last = self._stream.end()
         end = self._log.next_position(self._partition)
         if begin > end:
-            raise LogMismatch(
-                f"{self._stream.key} goes on at position {begin}, and the log of partition"
-                f" {self._partition} ends at {end}: it is another log's, or the log has lost"
-                f" events; delete the stream (redis-cli DEL '{self._stream.key}')"
+            raise self._not_of_this_log(
+                f"goes on at position {begin}, and the log of partition {self._partition} ends at"
+                f" {end}"
             )
+        # The log may have grown beyond it since.
+        if last is not None and _known_by(last) != self._known_by(begin - 1):
+            raise self._not_of_this_log(f"holds another event at position {begin - 1} than the log")
+        self._next = begin
         # What an empty stream could not hold need not be added to it first.
         begin = begin or max(0, end - self._events_max)
         return Selection(self._domain, self._log, {self._partition: begin})
+
+    def _known_by(self, position: int) -> tuple[object, ...] | None:
+        """The same of the log's event at that position; None where it has none there."""
+        only = {self._partition: position}, {self._partition: position + 1}
+        part = Selection(self._domain, self._log, only[0], until=only[1]).look()
+        events = self._cloud_events.of(part.rows) if part is not None else []
+        return _known_by(events[0][1]) if events else None
+
+    def _not_of_this_log(self, why: str) -> LogMismatch:
+        return LogMismatch(
+            f"{self._stream.key} {why}: it is another log's, or the log has lost events; delete the"
+            f" stream (redis-cli DEL '{self._stream.key}')"
+        )
+
+
+def _known_by(event: bytes) -> tuple[object, ...]:
+    """What tells an event from others, and stays as it is when its type changes; empty where it is
+    none of ours.
+    """
+    try:
+        found = json.loads(event)
+        return found["source"], found["id"], found["data"]["stream_id"]
+    except (ValueError, LookupError, TypeError):
+        return ()
