@@ -10,7 +10,7 @@ from dataclasses import dataclass, is_dataclass
 from functools import cached_property, reduce
 from typing import Any, Generic, TypeVar, cast
 
-from ingest.annotations import classes, parameter, returned
+from ingest.annotations import classes, is_text, parameter, returned
 from ingest.columns.record import has_fields
 from ingest.command import Command, command_type
 from ingest.envelope import FOLDED_COLUMNS, SYSTEM_TYPES, columns_of
@@ -53,6 +53,12 @@ class Aggregate(Generic[S, C, E]):
         for command in self.commands:
             if self.key not in command.model_fields:
                 raise DomainInvalid(f"{command.__name__} has no field {self.key}")
+            annotation = command.model_fields[self.key].annotation
+            if not is_text(annotation):
+                raise DomainInvalid(
+                    f"{command.__name__}.{self.key} names the aggregate: it is text, not"
+                    f" {annotation}"
+                )
         for name in self.events:
             if name in SYSTEM_TYPES:
                 raise DomainInvalid(f"event {name}: the log itself uses that name")

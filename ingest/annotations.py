@@ -6,7 +6,7 @@ import inspect
 import types
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
 from ingest.errors import DomainInvalid, one_line
 
@@ -14,12 +14,22 @@ RETURN = "return"
 
 
 def parameter(function: Callable[..., Any], place: int, where: str) -> Any:
-    """The annotation of the parameter at `place`. Raises `DomainInvalid`, which begins `where`."""
-    names = [*inspect.signature(function).parameters]
-    if len(names) <= place:
+    """The annotation of the parameter at `place` of a rule, which takes two.
+
+    Raises `DomainInvalid`, which begins `where`.
+    """
+    if not callable(function):
+        raise DomainInvalid(f"{where}: {type(function).__name__} is no function")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise DomainInvalid(f"{where}: {_name(function)} is async; rules wait for nothing")
+    signature = inspect.signature(function)
+    names = [*signature.parameters]
+    try:
+        signature.bind(None, None)
+    except TypeError:
         raise DomainInvalid(
-            f"{where}: {_name(function)} has {len(names)} parameters, and needs {place + 1}"
-        )
+            f"{where}: {_name(function)} has {len(names)} parameters, and needs 2"
+        ) from None
     return _annotation(function, names[place], where)
 
 
@@ -65,6 +75,20 @@ def parts(annotation: Any) -> Iterator[Any]:
         yield from parts(annotation.__value__)
     else:
         yield annotation
+
+
+def is_text(annotation: Any) -> bool:
+    """Whether every value of that type is text."""
+    for part in parts(annotation):
+        if get_origin(part) is Literal:
+            texts = all(isinstance(value, str) for value in get_args(part))
+        elif isinstance(part, NewType):
+            texts = is_text(part.__supertype__)
+        else:
+            texts = isinstance(part, type) and issubclass(part, str)
+        if not texts:
+            return False
+    return True
 
 
 def _name(function: Any) -> str:

@@ -64,6 +64,15 @@ class Domain:
             raise DomainInvalid(
                 f"domain {self.name} needs a tuple of aggregates; of one alone it is (cart,)"
             )
+        for aggregate in self.aggregates:
+            if not isinstance(aggregate, Aggregate):
+                raise DomainInvalid(
+                    f"domain {self.name}: {type(aggregate).__name__} is no Aggregate"
+                )
+        if not isinstance(self.policies, tuple):
+            raise DomainInvalid(
+                f"domain {self.name} needs a tuple of policies; of one alone it is (place,)"
+            )
         # To DuckDB a name is the same in upper and lower case.
         _check_distinct("aggregates have the name", (a.name.lower() for a in self.aggregates))
         _check_distinct("aggregates have the table", (a.table.lower() for a in self.aggregates))
@@ -190,8 +199,12 @@ def _check_distinct(what: str, names: Iterable[str]) -> None:
 
 def _check_policies(domain: Domain) -> None:
     """Raises `DomainInvalid` where one reacts to, or sends, what no aggregate has."""
-    happens = {*domain.events.values()}
+    happens = {cls: kind for kind in domain.aggregates for cls in kind.events.values()}
     for said in domain.declared_policies:
+        if domain.policies.count(said.policy) > 1:
+            raise DomainInvalid(
+                f"policy {said.name} stands there twice, and would send everything twice"
+            )
         for cls in said.events:
             if cls not in happens:
                 raise DomainInvalid(
@@ -201,6 +214,19 @@ def _check_policies(domain: Domain) -> None:
             if cls not in (*domain.commands, Command):
                 raise DomainInvalid(
                     f"policy {said.name} sends {cls.__name__}, which no aggregate here decides"
+                )
+        own = [happens[cls] for cls in said.events]
+        for cls in said.defers:
+            if cls is not Command and domain.deciders[cls] not in own:
+                raise DomainInvalid(
+                    f"policy {said.name} keeps {cls.__name__} for later, which is not for the"
+                    " aggregate to which its events happen; let that one send it when it is time"
+                )
+        for kind in domain.aggregates:
+            state = type(kind.initial)
+            if state in said.states and state not in {type(k.initial) for k in own}:
+                raise DomainInvalid(
+                    f"policy {said.name}: Of[{state.__name__}] is not what its events happen to"
                 )
 
 

@@ -59,15 +59,23 @@ class Declared:
     """Commands; `Command` itself where it does not say which."""
     defers: tuple[type, ...]
     """The same of those that are `Later`."""
+    states: tuple[Any, ...]
+    """Of the aggregates to which its events happen; none where it does not say."""
 
 
 def declared(policy: Policy) -> Declared:
     """By its annotations. Raises `DomainInvalid` where they say less than is needed."""
     name = getattr(policy, "__name__", str(policy))
     where = f"policy {name}"
-    parameter(policy, 1, where)
+    of = parameter(policy, 1, where)
+    if Of not in (of, get_origin(of)):
+        raise DomainInvalid(
+            f"{where}: its second parameter is what the event happened to, as Of[Cart], not {of}"
+        )
+    states = tuple(part for state in get_args(of) for part in parts(state))
     made = returned(policy, where)
-    if get_origin(made) not in (Iterator, Iterable, Sequence, list, collections.abc.Generator):
+    several = get_origin(made) in (Iterator, Iterable, Sequence, list, collections.abc.Generator)
+    if not several or not get_args(made):
         raise DomainInvalid(
             f"{where} returns an Iterator of the commands that it sends, not {made}"
         )
@@ -81,4 +89,4 @@ def declared(policy: Policy) -> Declared:
         if not issubclass(cls, Command):
             raise DomainInvalid(f"{where} sends {cls.__name__}, which is no Command")
     events = classes(parameter(policy, 0, where), where)
-    return Declared(policy, name, events, tuple(sends), tuple(defers))
+    return Declared(policy, name, events, tuple(sends), tuple(defers), states)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import typing
+from collections.abc import Iterator, Mapping
 from dataclasses import make_dataclass, replace
-from typing import Any, Literal, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple, NewType
 
 import pytest
 
-from ingest import Aggregate, Command, Identifier, event
+from ingest import Aggregate, Command, Identifier, Later, Of, event
 from ingest.domain import Domain, Upcast
 from ingest.errors import DomainInvalid
 from projections.upcast import check_upcasts
@@ -131,6 +133,26 @@ class Leaked:
     """No dataclass."""
 
 
+class Count(Command):
+    tank: int
+
+
+class Perhaps(Command):
+    tank: Identifier | None = None
+
+
+class Choose(Command):
+    tank: Literal["north", 1]
+
+
+async def later(level: Level, command: Fill) -> list[Filled]:
+    return []
+
+
+def at_a_time(level: Level, command: Fill, now: datetime) -> list[Filled]:
+    return []
+
+
 def fill(level: Level, command: Fill) -> list[Filled]:
     return [Filled()]
 
@@ -201,6 +223,15 @@ DRAIN = {**TANK, "name": "drain", "decide": drain, "evolve": drained, "table": "
         ({"row": giving(lambda level: level, dict)}, "read model tanks: dict must be a dataclass"),
         ({"initial": None}, "read model tanks: NoneType must be a dataclass or a named tuple"),
         ({"key": "id"}, "Fill has no field id"),
+        (
+            {"decide": deciding(Count)},
+            "Count.tank names the aggregate: it is text, not <class 'int'",
+        ),
+        ({"decide": deciding(Perhaps)}, "Perhaps.tank names the aggregate: it is text, not "),
+        ({"decide": deciding(Choose)}, "Choose.tank names the aggregate: it is text, not "),
+        ({"decide": later}, "aggregate tank: later is async; rules wait for nothing"),
+        ({"decide": at_a_time}, "aggregate tank: at_a_time has 3 parameters, and needs 2"),
+        ({"decide": None}, "aggregate tank: NoneType is no function"),
     ],
 )
 def test_a_mistake_in_an_aggregate_is_one_line_that_names_it(
@@ -245,3 +276,130 @@ def test_two_aggregates_that_have_nothing_in_common_are_a_domain_and_none_or_no_
         Domain("tanks", ())
     with pytest.raises(DomainInvalid, match=r"domain tanks needs a tuple of aggregates"):
         Domain("tanks", tank)
+
+
+TankId = NewType("TankId", Identifier)
+
+
+class FillEither(Command):
+    tank: Literal["north", "south"]
+
+
+class FillNew(Command):
+    tank: TankId
+
+
+def test_a_key_may_be_any_kind_of_text() -> None:
+    aggregate = Aggregate(**{**TANK, "decide": deciding(Fill, FillEither, FillNew)})
+    assert aggregate.commands == (Fill, FillEither, FillNew)
+
+
+# --- a mistake in a policy
+
+
+def drain_too(event: Filled, of: Of[Level]) -> Iterator[Drain]:
+    yield Drain(tank=of.id)
+
+
+def fill_again(event: Filled, of: Of[Level]) -> Iterator[Later[Fill]]:
+    yield Later(timedelta(1), Fill(tank=of.id))
+
+
+def without_of(event: Filled, of: Level) -> Iterator[Drain]:
+    yield Drain(tank="")
+
+
+def of_another(event: Filled, of: Of[Sediment]) -> Iterator[Drain]:
+    yield Drain(tank=of.id)
+
+
+def later_elsewhere(event: Filled, of: Of[Level]) -> Iterator[Later[Drain]]:
+    yield Later(timedelta(1), Drain(tank=of.id))
+
+
+def alone_with_it(event: Filled) -> Iterator[Drain]:
+    yield Drain(tank="")
+
+
+def unasked(event, of: Of[Level]) -> Iterator[Drain]:  # type: ignore[no-untyped-def]
+    yield Drain(tank=of.id)
+
+
+def says_not_what(event: Filled, of: Of[Level]) -> typing.Iterator:  # type: ignore[type-arg]
+    yield Drain(tank=of.id)
+
+
+def sends_one(event: Filled, of: Of[Level]) -> Drain:
+    return Drain(tank=of.id)
+
+
+def sends_an_event(event: Filled, of: Of[Level]) -> Iterator[Drained]:
+    yield Drained()
+
+
+def sends_a_stray(event: Filled, of: Of[Level]) -> Iterator[Paint]:
+    yield Paint(colour="red")
+
+
+def on_a_stray(event: FilledAgain, of: Of[Level]) -> Iterator[Drain]:
+    yield Drain(tank=of.id)
+
+
+async def waits(event: Filled, of: Of[Level]) -> Iterator[Drain]:
+    return iter(())
+
+
+class Sediment(NamedTuple):
+    grams: int = 0
+
+
+def settled(sediment: Sediment, event: Drained) -> Sediment:
+    return sediment
+
+
+def sift(sediment: Sediment, command: Drain) -> list[Drained]:
+    return [Drained()]
+
+
+@pytest.mark.parametrize(
+    ("policies", "told"),
+    [
+        (drain_too, "domain tanks needs a tuple of policies; of one alone it is (place,)"),
+        ((drain_too, fill_again, drain_too), "policy drain_too stands there twice, and would send"),
+        (
+            (without_of,),
+            "policy without_of: its second parameter is what the event happened to, as",
+        ),
+        ((of_another,), "policy of_another: Of[Sediment] is not what its events happen to"),
+        (
+            (later_elsewhere,),
+            "later_elsewhere keeps Drain for later, which is not for the aggregate",
+        ),
+        ((alone_with_it,), "policy alone_with_it: alone_with_it has 1 parameters, and needs 2"),
+        ((unasked,), "policy unasked: unasked(event) needs an annotation: a class"),
+        (
+            (says_not_what,),
+            "policy says_not_what returns an Iterator of the commands that it sends",
+        ),
+        ((sends_one,), "policy sends_one returns an Iterator of the commands that it sends, not "),
+        ((sends_an_event,), "policy sends_an_event sends Drained, which is no Command"),
+        ((sends_a_stray,), "policy sends_a_stray sends Paint, which no aggregate here decides"),
+        ((on_a_stray,), "policy on_a_stray reacts to FilledAgain, which is no event here"),
+        ((waits,), "policy waits: waits is async; rules wait for nothing"),
+        ((Aggregate(**TANK),), "is no function"),
+        (("drain_too",), "policy drain_too: str is no function"),
+    ],
+)
+def test_a_mistake_in_a_policy_is_one_line_that_names_it(policies: Any, told: str) -> None:
+    drain = Aggregate(**{**DRAIN, "initial": Sediment(), "decide": sift, "evolve": settled})
+    Domain("tanks", (Aggregate(**TANK), drain), (drain_too, fill_again))
+    with pytest.raises(DomainInvalid) as refused:
+        Domain("tanks", (Aggregate(**TANK), drain), policies)
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_only_aggregates_are_aggregates() -> None:
+    wrong: Any = (Aggregate(**TANK), drain_too)
+    with pytest.raises(DomainInvalid, match="domain tanks: function is no Aggregate"):
+        Domain("tanks", wrong)
