@@ -21,14 +21,14 @@ def parameter(function: Callable[..., Any], place: int, where: str) -> Any:
     if not callable(function):
         raise DomainInvalid(f"{where}: {type(function).__name__} is no function")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise DomainInvalid(f"{where}: {_name(function)} is async; rules wait for nothing")
+        raise DomainInvalid(f"{where}: {name_of(function)} is async; rules wait for nothing")
     signature = inspect.signature(function)
     names = [*signature.parameters]
     try:
         signature.bind(None, None)
     except TypeError:
         raise DomainInvalid(
-            f"{where}: {_name(function)} has {len(names)} parameters, and needs 2"
+            f"{where}: {name_of(function)} has {len(names)} parameters, and needs 2"
         ) from None
     return _annotation(function, names[place], where)
 
@@ -51,12 +51,12 @@ def _annotation(function: Callable[..., Any], name: str, where: str) -> Any:
     plain = function
     while isinstance(plain, partial):
         plain = plain.func
-    what = f"what {_name(plain)} returns" if name == RETURN else f"{_name(plain)}({name})"
+    what = f"what {name_of(plain)} returns" if name == RETURN else f"{name_of(plain)}({name})"
     try:
         hints = get_type_hints(plain)
     except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise DomainInvalid(
-            f"{where}: {_name(plain)}: {one_line(error)}; annotations name what a module has"
+            f"{where}: {name_of(plain)}: {one_line(error)}; annotations name what a module has"
         ) from None
     if name not in hints:
         raise DomainInvalid(f"{where}: {what} needs an annotation: a class, or a union of some")
@@ -77,6 +77,13 @@ def parts(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
+def name_of(function: Any) -> str:
+    """What a rule is called; a partial one is called as the whole."""
+    while isinstance(function, partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
 def is_text(annotation: Any) -> bool:
     """Whether every value of that type is text."""
     for part in parts(annotation):
@@ -89,7 +96,3 @@ def is_text(annotation: Any) -> bool:
         if not texts:
             return False
     return True
-
-
-def _name(function: Any) -> str:
-    return getattr(function, "__name__", repr(function))

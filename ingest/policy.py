@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_origin
 
-from ingest.annotations import classes, parameter, parts, returned
+from ingest.annotations import classes, name_of, parameter, parts, returned
 from ingest.command import Command
 from ingest.errors import DomainInvalid
 
@@ -65,7 +65,7 @@ class Declared:
 
 def declared(policy: Policy) -> Declared:
     """By its annotations. Raises `DomainInvalid` where they say less than is needed."""
-    name = getattr(policy, "__name__", str(policy))
+    name = name_of(policy)
     where = f"policy {name}"
     of = parameter(policy, 1, where)
     if Of not in (of, get_origin(of)):

@@ -387,7 +387,7 @@ def sift(sediment: Sediment, command: Drain) -> list[Drained]:
         ((on_a_stray,), "policy on_a_stray reacts to FilledAgain, which is no event here"),
         ((waits,), "policy waits: waits is async; rules wait for nothing"),
         ((Aggregate(**TANK),), "is no function"),
-        (("drain_too",), "policy drain_too: str is no function"),
+        (("drain_too",), "policy str: str is no function"),
     ],
 )
 def test_a_mistake_in_a_policy_is_one_line_that_names_it(policies: Any, told: str) -> None:

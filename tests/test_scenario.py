@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any, NamedTuple
 
 import pytest
 
-from ingest import Aggregate, Command, Domain, Identifier, Of, event
+from ingest import Aggregate, Command, Domain, Identifier, Later, Of, event
+from ingest.errors import DomainFailed
+from ingest.policy import Policy
 from ingest.shop import TO_PAY, shop
 from ingest.shop.cart import AddProduct, CheckedOut, CheckOut, Item
 from ingest.shop.order import (
@@ -33,7 +38,7 @@ from ingest.shop.stock import (
 )
 from pipeline.decide.sends import HOPS_MAX
 from pipeline.scenario import Scenario
-from tests.domains.transfers import Deposit, Deposited, FellAsleep, transfers
+from tests.domains.transfers import Account, Deposit, Deposited, FellAsleep, transfers
 
 TEA, CAKE = Item("tea", 2), Item("cake", 1)
 LATE = OrderCancelled("it was not paid in time", (TEA,))
@@ -232,3 +237,30 @@ def test_commands_that_cause_each_other_without_end_are_one_clear_rejection() ->
         game.then()
     hits = [game.state(kind, "7").hits for kind in ("ping", "pong")]
     assert sum(hits) == HOPS_MAX, "the command of the last hop has caused nothing"
+
+
+def yields_nothing(event: Deposited, of: Of[Account]) -> Iterator[Deposit]:
+    nothing: Any = None
+    yield nothing
+
+
+def later_to_another(event: Deposited, of: Of[Account]) -> Iterator[Later[Deposit]]:
+    yield Later(timedelta(1), Deposit(account_id="secret", cents=1))
+
+
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [
+        (partial(yields_nothing), "policy yields_nothing sends NoneType"),
+        (yields_nothing, "policy yields_nothing sends NoneType, which no aggregate decides"),
+        (later_to_another, "policy later_to_another keeps Deposit for later for another aggregate"),
+    ],
+)
+def test_what_a_policy_does_wrong_is_told_by_its_name_and_without_a_value(
+    policy: Policy, why: str
+) -> None:
+    story = Scenario(replace(transfers, policies=(policy,)))
+    with pytest.raises(DomainFailed) as failed:
+        story.when(Deposit(account_id="a secret", cents=1)).then()
+    assert why in str(failed.value)
+    assert "secret" not in str(failed.value)

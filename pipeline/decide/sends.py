@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic_core import from_json
 
+from ingest.annotations import name_of
 from ingest.command import Command, partition_of
 from ingest.domain import Domain
 from ingest.envelope import DEFERRED, SENT
-from ingest.errors import Rejected
-from ingest.policy import Later, Of
+from ingest.errors import DomainInvalid, Rejected
+from ingest.policy import Later, Of, Policy
 from ingest.stream_id import RECORDED_AT_MAX_MS
 from pipeline.decide.aggregates import Key
 
@@ -96,18 +97,19 @@ class Reactions:
     def to(self, event: Any, key: Key, state: Any, hops: int, recorded_us: int) -> Iterator[Said]:
         """What follows from an event that `hops` sends have led to.
 
-        Raises `Rejected` for one send too many.
+        Raises `Rejected` for one send too many, and `DomainInvalid` for one that cannot be sent.
         """
         of = Of(key[1], state)
         for policy in self._policies[type(event)]:
             for said in policy(event, of):
                 command = said.command if isinstance(said, Later) else said
-                target = self._target(command)
+                target = self._target(command, policy)
                 to = partition_of(target[1], self._partitions)
                 if isinstance(said, Later):
                     if target != key:
-                        raise ValueError(
-                            f"Later is for {' '.join(key)} itself, not for {' '.join(target)}"
+                        raise DomainInvalid(
+                            f"policy {name_of(policy)} keeps {type(command).__name__} for later"
+                            " for another aggregate than that to which the event has happened"
                         )
                     due_us = recorded_us + said.delay // MICROSECOND
                     due_us = min(due_us, RECORDED_AT_MAX_MS * 1000)
@@ -120,10 +122,13 @@ class Reactions:
                         " commands that cause each other; let a deadline be between them"
                     )
 
-    def _target(self, command: Command) -> Key:
+    def _target(self, command: Command, policy: Policy) -> Key:
         kind = self._deciders.get(type(command))
         if kind is None:
-            raise TypeError(f"a policy sends {type(command).__name__}, which no aggregate decides")
+            raise DomainInvalid(
+                f"policy {name_of(policy)} sends {type(command).__name__}, which no aggregate"
+                " decides"
+            )
         return kind.name, getattr(command, kind.key)
 
 
