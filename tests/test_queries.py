@@ -298,6 +298,7 @@ def test_the_command_line_asks_them_too(shop: Settings, commands: list[Json]) ->
         ("query", "Nope"): "there are AbandonedCarts",
         ("query", "TopProducts", "--param", "limit=many"): "limit: Input should be a valid integer",
         ("query", "TopProducts", "--param", "most=3"): "it takes since, until, limit",
+        ("query", "FROM carts", "--as-of", "9999-12-31T23:59-05:00"): "outside the years 1 to 9999",
         ("history", "nobody"): "nothing has happened to nobody",
     }.items():
         failed = foldlog(shop, *words)

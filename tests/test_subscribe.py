@@ -172,11 +172,14 @@ def test_a_token_that_is_not_of_this_log_is_refused(tmp_path: Path) -> None:
         subscription(pipeline, "0:10000")
     with pytest.raises(LogMismatch, match="no position 3 of partition 9"):
         subscription(pipeline, "9:3")
-    for nonsense in ("", "yesterday", "0:1,", "0:-1", "xyz@0:1", "²:1"):
+    for nonsense in ("", "yesterday", "0:1,", "0:-1", "xyz@0:1", "²:1", f"0:{'1' * 5000}"):
         with pytest.raises(NotAvailable, match="is no token"):
             subscription(pipeline, nonsense)
     with pytest.raises(NotAvailable, match="no event Bought; there are ProductAdded"):
         subscription(pipeline, types=["Bought"])
+    for beyond in ("0001-01-01T00:00+05:00", "9999-12-31T23:59-05:00"):
+        with pytest.raises(NotAvailable, match="is outside the years 1 to 9999 in UTC"):
+            subscription(pipeline, beyond)
 
 
 class Listening:

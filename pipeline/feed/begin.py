@@ -25,13 +25,14 @@ def begin(log: Log, since: Since, ends: Positions) -> dict[int, int]:
     """The position that each partition begins at; `ends` are those after the last rows.
 
     A time is that of recording, and in UTC where it has no offset. Raises `LogMismatch` for a token
-    of another log, and `NotAvailable` for text that says nothing.
+    of another log, and `NotAvailable` for text that says nothing and for a time that no row has.
     """
     if since == NOW:
         return {**ends}
     found = _said(since) if isinstance(since, str) else since
     if isinstance(found, datetime):
-        return {partition: _recorded_since(log, partition, found) for partition in ends}
+        moment = in_utc(found)
+        return {partition: _recorded_since(log, partition, moment) for partition in ends}
     token = found if isinstance(found, Token) else Token(found or {})
     token.check(log.identity, ends)
     return {partition: token.positions.get(partition, 0) for partition in ends}
@@ -47,10 +48,18 @@ def _said(text: str) -> Token | datetime:
             raise NotAvailable(f"{no_token}; or a time, as 2017-06-30T12:00, or {NOW}") from None
 
 
+def in_utc(moment: datetime) -> datetime:
+    """Without an offset, as the log's columns have times. Raises `NotAvailable` beyond them."""
+    if moment.tzinfo is None:
+        return moment
+    try:
+        return moment.astimezone(UTC).replace(tzinfo=None)
+    except OverflowError:
+        raise NotAvailable(f"{moment} is outside the years 1 to 9999 in UTC") from None
+
+
 def _recorded_since(log: Log, partition: int, moment: datetime) -> int:
     """The position of the first row with that time or a later one; else the one after the last."""
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
     with log.reading():
         position = log.position_before(partition, moment)
         for rows in log.read(partition, position, ["recorded_at"]):

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 
 from ingest.errors import LogMismatch, NotAvailable
 
-_SHAPE = re.compile(r"(?:([0-9a-f]{12})@)?((?:\d+:\d+(?:,\d+:\d+)*)?)", re.ASCII)
+_PAIR = r"\d{1,9}:\d{1,19}"
+"""No log has more partitions or positions."""
+
+_SHAPE = re.compile(rf"(?:([0-9a-f]{{12}})@)?((?:{_PAIR}(?:,{_PAIR})*)?)", re.ASCII)
 
 _SHOWN = 12
 """Digits of a log's identity: enough to tell two logs apart, and not to make a token long."""

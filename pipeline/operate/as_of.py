@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal, TypeAlias
 
 import duckdb
@@ -13,6 +13,7 @@ import pyarrow as pa
 from ingest.domain import Domain
 from ingest.errors import ReadModelFailed
 from pipeline.deployment import Deployment
+from pipeline.feed.begin import in_utc
 from pipeline.log.log import Log
 from pipeline.log.schemas import check
 from pipeline.replay.states import folded, scan
@@ -61,8 +62,7 @@ def as_of(
             shut_in(db, (file.path.absolute() for held in files.values() for file in held))
             if query is not None:
                 check_question(db, query)
-        moment = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
-        condition = f"{by} <= TIMESTAMP {quoted(moment.isoformat(sep=' '))}"
+        condition = f"{by} <= TIMESTAMP {quoted(in_utc(at).isoformat(sep=' '))}"
         tables = Tables(db, domain, _named(domain, db, query))
         tables.prepare(log.partitions)
         rows = current_rows(domain, log, {}, until, files)
