@@ -172,6 +172,7 @@ class StreamReader:
             ("GET", partitions_key(self._domain)),
             ("TIME",),
         ]
+        self.clock.ask()
         self._connection.send_packed_command(self._connection.pack_commands(request))
         self._read = {batch.first_id for batch in (*self._committed, *self._handed_out)}
         self._asked_for = self._count
@@ -192,6 +193,7 @@ class StreamReader:
         if self._handed_out:
             return False
         line = self._line = Line(self._pool.get_connection())
+        self.clock.ask()
         partitions, clock = line.ask(("GET", partitions_key(self._domain)), ("TIME",))
         self.clock.forget()
         self.clock.set(*clock)

@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import time
 
-READ_LATE_US = 10_000_000
-"""So long an answer of Redis may lie there until it is read; a clock that is further behind what
-was known of it has been set back."""
-
 
 class RedisClock:
     """As of what Redis last said to TIME."""
@@ -18,6 +14,8 @@ class RedisClock:
     def __init__(self) -> None:
         self._ahead_us: int | None = None
         """Redis's clock less the monotonic one."""
+        self._asked_us = 0
+        """When Redis was asked last, by the monotonic clock."""
 
     @property
     def now_us(self) -> int | None:
@@ -28,9 +26,13 @@ class RedisClock:
         """This may be another Redis."""
         self._ahead_us = None
 
+    def ask(self) -> None:
+        """TIME goes out now."""
+        self._asked_us = time.monotonic_ns() // 1000
+
     def set(self, seconds: bytes, us: bytes) -> None:
-        """It is at least there."""
-        ahead = int(seconds) * 1_000_000 + int(us) - time.monotonic_ns() // 1000
-        known = self._ahead_us
-        if known is None or not known - READ_LATE_US < ahead < known:
-            self._ahead_us = ahead
+        """The answer. It may have been given at any time since Redis was asked, and lain there."""
+        said = int(seconds) * 1_000_000 + int(us)
+        least, most = said - time.monotonic_ns() // 1000, said - self._asked_us
+        known = least if self._ahead_us is None else self._ahead_us
+        self._ahead_us = min(max(known, least), most)

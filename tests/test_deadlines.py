@@ -14,6 +14,7 @@ from ingest.client import connect
 from ingest.domain import Domain
 from ingest.producer import Producer
 from ingest.reader import StreamReader
+from ingest.redis_clock import RedisClock
 from ingest.server import EmbeddedServer
 from ingest.source import CommandSource
 from ingest.stop import Stop
@@ -271,3 +272,26 @@ def test_a_host_that_slept_while_redis_did_not_catches_up_without_a_new_connecti
     assert behind_s() > 3000
     wait_for(lambda: abs(behind_s()) < 5, "Redis's clock")
     reader.close()
+
+
+def test_a_clock_of_redis_that_is_set_back_by_seconds_is_followed_and_an_answer_read_late_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, seconds = RedisClock(), 1000
+    monkeypatch.setattr(time, "monotonic_ns", lambda: seconds * 1_000_000_000)
+
+    def answer(said: int) -> int:
+        clock.set(b"%d" % said, b"0")
+        assert clock.now_us is not None
+        return clock.now_us // 1_000_000
+
+    clock.ask()
+    assert answer(5000) == 5000
+    clock.ask()
+    assert answer(4992) == 4992, "a deadline would come eight seconds early"
+    clock.ask()
+    seconds += 30
+    assert answer(4993) == 5022, "it was said soon after it was asked, and is read late"
+    clock.ask()
+    seconds += 1
+    assert answer(6000) == 6000
