@@ -53,12 +53,12 @@ class Aggregate(Generic[S, C, E]):
         for command in self.commands:
             if self.key not in command.model_fields:
                 raise DomainInvalid(f"{command.__name__} has no field {self.key}")
-            annotation = command.model_fields[self.key].annotation
-            if not is_text(annotation):
-                raise DomainInvalid(
-                    f"{command.__name__}.{self.key} names the aggregate: it is text, not"
-                    f" {annotation}"
-                )
+            field = command.model_fields[self.key]
+            where = f"{command.__name__}.{self.key} names the aggregate: it"
+            if not is_text(field.annotation):
+                raise DomainInvalid(f"{where} is text, not {field.annotation}")
+            if field.validation_alias is not None:
+                raise DomainInvalid(f"{where} has no other name, as {field.validation_alias}")
         for name in self.events:
             if name in SYSTEM_TYPES:
                 raise DomainInvalid(f"event {name}: the log itself uses that name")

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, NewType
 
 import pytest
+from pydantic import Field
 
 from ingest import Aggregate, Command, Identifier, Later, Of, event
 from ingest.domain import Domain, Upcast
@@ -141,6 +142,10 @@ class Perhaps(Command):
     tank: Identifier | None = None
 
 
+class Called(Command):
+    tank: Identifier = Field(alias="tankId")
+
+
 class Choose(Command):
     tank: Literal["north", 1]
 
@@ -229,6 +234,10 @@ DRAIN = {**TANK, "name": "drain", "decide": drain, "evolve": drained, "table": "
         ),
         ({"decide": deciding(Perhaps)}, "Perhaps.tank names the aggregate: it is text, not "),
         ({"decide": deciding(Choose)}, "Choose.tank names the aggregate: it is text, not "),
+        (
+            {"decide": deciding(Called)},
+            "Called.tank names the aggregate: it has no other name, as ",
+        ),
         ({"decide": later}, "aggregate tank: later is async; rules wait for nothing"),
         ({"decide": at_a_time}, "aggregate tank: at_a_time has 3 parameters, and needs 2"),
         ({"decide": None}, "aggregate tank: NoneType is no function"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -9,6 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
+from pydantic import Field
 
 from ingest import Aggregate, Command, Domain, Identifier, Later, Of, event
 from ingest.errors import DomainFailed
@@ -36,6 +38,7 @@ from ingest.shop.stock import (
     StockReleased,
     StockReserved,
 )
+from ingest.wire import Wire
 from pipeline.decide.sends import HOPS_MAX
 from pipeline.scenario import Scenario
 from tests.domains.transfers import Account, Deposit, Deposited, FellAsleep, transfers
@@ -264,3 +267,37 @@ def test_what_a_policy_does_wrong_is_told_by_its_name_and_without_a_value(
         story.when(Deposit(account_id="a secret", cents=1)).then()
     assert why in str(failed.value)
     assert "secret" not in str(failed.value)
+
+
+class Shut(Command):
+    door_id: Identifier
+    how_hard: int = Field(alias="howHard")
+
+
+@event
+class Shaken:
+    how_hard: int
+
+
+def shut(count: Count, command: Shut) -> list[Shaken]:
+    return [Shaken(command.how_hard)]
+
+
+def shaken(count: Count, event: Shaken) -> Count:
+    return Count(count.hits + 1)
+
+
+def shut_again(event: Shaken, of: Of[Count]) -> Iterator[Shut]:
+    if event.how_hard:
+        yield Shut(door_id=of.id, howHard=event.how_hard - 1)
+
+
+def test_a_field_of_another_name_on_the_wire_has_it_also_in_what_is_sent() -> None:
+    door = Aggregate(
+        name="door", key="door_id", initial=Count(), decide=shut, evolve=shaken, table="doors"
+    )
+    house = Domain("house", (door,), (shut_again,))
+    hard = Shut(door_id="7", howHard=1)
+    Scenario(house).when(hard).then(Shaken(1), Shaken(0))
+    _, (_, payload) = Wire(house, 1).encode(hard)
+    assert json.loads(payload)["howHard"] == 1
