@@ -55,13 +55,13 @@ def reader(domain: Domain, bytes_max: int) -> Callable[[bytes | None], Command |
         try:
             command = validate_json(payload)
         except ValidationError as error:
-            return _made_out(domain, payload, _first_reasons(error, tagged))
+            return _made_out(domain, payload, first_reasons(error, tagged))
         return command if command.command_id else _made_out(domain, payload, NO_ID)
 
     return read
 
 
-def _first_reasons(error: ValidationError, tagged: bool) -> str:
+def first_reasons(error: ValidationError, tagged: bool) -> str:
     """What is wrong, field by field, in one line. With `tagged`, the command's type comes before
     the field in pydantic's path.
     """

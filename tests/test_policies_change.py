@@ -10,9 +10,14 @@ from typing import Any
 
 import pytest
 
+from ingest.command import COMMAND_BYTES_MAX
 from ingest.domain import Domain
 from ingest.entries import Batch
+from ingest.envelope import UNREADABLE
 from ingest.policy import Later, Of
+from pipeline.decide.batch import BatchDecider
+from pipeline.decide.partition import Partition
+from pipeline.decide.sends import EPOCH, Send
 from pipeline.replay.committed import comparison
 from pipeline.replay.restore import restore
 from tests.domains import transfers as bank
@@ -175,3 +180,16 @@ def test_an_entry_that_has_sent_something_is_known_to_be_in_the_log(tmp_path: Pa
     assert len(rows) == 1
     compare = comparison(workers.log, 0, workers.deployed.decider())
     assert compare(workers.streams[0]) == ["committed", "committed"]
+
+
+def test_a_send_whose_command_is_gone_says_why_as_a_producers_does_and_without_a_value() -> None:
+    decider = BatchDecider(transfers, partitions=1, payload_bytes_max=COMMAND_BYTES_MAX)
+    fields = b'{"type": "Gone", "account_id": "a", "owner": "a secret"}'
+    gone = Send(0, 0, ("account", "a"), 0, 1, None, fields, None, None, 0, EPOCH)
+    entry = b"1-0", fields.replace(b"{", b'{"command_id": "1", ', 1), ()
+    rows = decider.decide(Partition(0, 1), Batch(0, [entry]), [gone]).rows
+    assert rows["event_type"].to_pylist() == [UNREADABLE] * 2
+    sent, came_in = rows["reason"].to_pylist()
+    assert sent == came_in
+    assert sent.startswith("Input tag 'Gone' found using 'type' does not match any of the expected")
+    assert "secret" not in sent

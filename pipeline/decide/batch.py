@@ -16,10 +16,10 @@ from ingest.columns.declared import record_of
 from ingest.command import Command, partition_of
 from ingest.domain import Domain
 from ingest.entries import Batch, Entry
-from ingest.errors import DomainFailed, Rejected, one_line
+from ingest.errors import DomainFailed, Rejected
 from ingest.keys import command_stream, reply_prefix
 from ingest.outcome import Kind, Outcome
-from ingest.reading import REASON_LENGTH_MAX, Unreadable, reader
+from ingest.reading import REASON_LENGTH_MAX, Unreadable, first_reasons, reader
 from ingest.stream_id import recorded_us
 from pipeline.decide.aggregates import Key, Versioned
 from pipeline.decide.folded_rows import FoldedRows
@@ -87,6 +87,7 @@ class BatchDecider:
         }
         """Command class → its aggregate's kind and rules, and one that is new."""
         self._validate = domain.validate_json
+        self._tagged = len(domain.commands) > 1
         self._reactions = Reactions(domain, partitions)
         self._kinds = {
             cls: (name, record_of(cls).normal, record_of(cls).checked)
@@ -189,8 +190,9 @@ class BatchDecider:
                     occurred_at=send.occurred_at,
                 )
             except ValidationError as error:  # other code has sent it
-                why, ids = one_line(error), (send.correlation_id, send.causation_id)
-                command = Unreadable(why[:REASON_LENGTH_MAX], None, *send.key, *ids)
+                why = first_reasons(error, self._tagged)
+                ids = send.correlation_id, send.causation_id
+                command = Unreadable(why, None, *send.key, *ids)
             kind, reason, key = self._handle(
                 done, command, source, recorded, send.occurred_at, send.hops
             )
