@@ -405,9 +405,7 @@ def test_a_renamed_aggregate_is_told_by_whatever_works_on_the_log(
     write_module(boxes.data.parent, aggregate="crate")
     before = content(boxes.events)
     ran = foldlog(boxes, *words)
-    told = (
-        "Noted happens to crate in the domain, and to box in the log; an aggregate keeps its name"
-    )
+    told = "happens to crate in the domain, and to box in the log; an aggregate keeps its name"
     assert ran.returncode == 1
     assert told in (ran.stdout if words == ["verify"] else one_line_of(ran))
     assert content(boxes.events) == before
