@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from dataclasses import field as dataclass_field
@@ -19,6 +20,9 @@ from ingest.command import Command, command_type
 from ingest.envelope import arrow_type, log_schema
 from ingest.errors import DomainInvalid, NotAvailable
 from ingest.policy import Declared, Policy, declared
+
+NAME = r"[A-Za-z0-9_-]+"
+"""Of a domain or an aggregate: a part of keys and flags."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,9 @@ class Domain:
             raise DomainInvalid(
                 f"domain {self.name} needs a tuple of policies; of one alone it is (place,)"
             )
+        for name in (self.name, *(a.name for a in self.aggregates)):
+            if not re.fullmatch(NAME, name):
+                raise DomainInvalid(f"the name {name!r} has others than letters, digits, - and _")
         # To DuckDB a name is the same in upper and lower case.
         _check_distinct("aggregates have the name", (a.name.lower() for a in self.aggregates))
         _check_distinct("aggregates have the table", (a.table.lower() for a in self.aggregates))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import make_dataclass, replace
@@ -285,6 +286,14 @@ def test_two_aggregates_that_have_nothing_in_common_are_a_domain_and_none_or_no_
         Domain("tanks", ())
     with pytest.raises(DomainInvalid, match=r"domain tanks needs a tuple of aggregates"):
         Domain("tanks", tank)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "tanks}", "{tanks}", "tanks:old", "tänks"])
+def test_a_name_that_would_break_a_key_or_a_flag_is_refused(name: str) -> None:
+    with pytest.raises(DomainInvalid, match=re.escape(f"the name {name!r} has others than")):
+        Domain(name, (Aggregate(**TANK),))
+    with pytest.raises(DomainInvalid, match=re.escape(f"the name {name!r} has others than")):
+        Domain("tanks", (Aggregate(**{**TANK, "name": name}),))
 
 
 TankId = NewType("TankId", Identifier)

@@ -242,6 +242,20 @@ def test_commands_that_cause_each_other_without_end_are_one_clear_rejection() ->
     assert sum(hits) == HOPS_MAX, "the command of the last hop has caused nothing"
 
 
+def ping_again_at_once(event: Pinged, of: Of[Count]) -> Iterator[Later[Ping]]:
+    yield Later(timedelta.min, Ping(ping_id=of.id))
+
+
+def test_what_is_kept_for_no_time_at_all_is_no_deadline_between_them() -> None:
+    game = Scenario(Domain("solo", (ping,), (ping_again_at_once,))).when(Ping(ping_id="7"))
+    game = game.after(minutes=1)
+    game.then_rejected(
+        f"Ping would be the last of more than {HOPS_MAX} commands that cause each other; let a"
+        " deadline be between them"
+    )
+    assert game.state("ping", "7").hits == HOPS_MAX
+
+
 def yields_nothing(event: Deposited, of: Of[Account]) -> Iterator[Deposit]:
     nothing: Any = None
     yield nothing

@@ -29,6 +29,8 @@ MICROSECOND = timedelta(microseconds=1)
 
 HOPS_MAX = 32
 """A send that is caused by a send, and so on, without a deadline between them."""
+AT_ONCE = timedelta()
+"""What is kept for later for no longer than this is no deadline."""
 
 _NOT_SENT = {"command_id", "reply_to", "occurred_at", "correlation_id", "causation_id"}
 """Of a command: what its row says already, or nobody needs."""
@@ -102,25 +104,26 @@ class Reactions:
         of = Of(key[1], state)
         for policy in self._policies[type(event)]:
             for said in policy(event, of):
+                later = said if isinstance(said, Later) else None
                 command = said.command if isinstance(said, Later) else said
                 target = self._target(command, policy)
-                to = partition_of(target[1], self._partitions)
-                if isinstance(said, Later):
-                    if target != key:
-                        raise DomainInvalid(
-                            f"policy {name_of(policy)} keeps {type(command).__name__} for later"
-                            " for another aggregate than that to which the event has happened"
-                        )
-                    due_us = recorded_us + said.delay // MICROSECOND
-                    due_us = min(due_us, RECORDED_AT_MAX_MS * 1000)
-                    yield Said(target, to, 0, due_us, _payload(command))
-                elif hops < HOPS_MAX:
-                    yield Said(target, to, hops + 1, None, _payload(command))
-                else:
+                if later and target != key:
+                    raise DomainInvalid(
+                        f"policy {name_of(policy)} keeps {type(command).__name__} for later"
+                        " for another aggregate than that to which the event has happened"
+                    )
+                passed = 0 if later and later.delay > AT_ONCE else hops + 1
+                if passed > HOPS_MAX:
                     raise Rejected(
                         f"{type(command).__name__} would be the last of more than {HOPS_MAX}"
                         " commands that cause each other; let a deadline be between them"
                     )
+                due_us = None
+                if later:
+                    due_us = recorded_us + later.delay // MICROSECOND
+                    due_us = max(0, min(due_us, RECORDED_AT_MAX_MS * 1000))
+                to = partition_of(target[1], self._partitions)
+                yield Said(target, to, passed, due_us, _payload(command))
 
     def _target(self, command: Command, policy: Policy) -> Key:
         kind = self._deciders.get(type(command))
