@@ -21,6 +21,7 @@ from ingest.errors import LogDamaged, LogMismatch, Superseded
 from ingest.shop import shop
 from pipeline.decide.outcomes import A_DAY
 from pipeline.lock import alone
+from pipeline.log.compaction import merge
 from pipeline.log.inputs import Inputs
 from pipeline.log.log import COMPACTING, Log
 from pipeline.log.schemas import Schemas, remembered
@@ -138,10 +139,13 @@ def test_a_missing_file_in_the_middle_is_found_and_its_positions_named(tmp_path:
         list(log.read(0))
 
 
-def test_a_compacted_event_takes_few_bytes_besides_its_command_id(tmp_path: Path) -> None:
-    log = filled(tmp_path, [1000] * 4)
-    compacted = log.append_compacted(0, log.files(0))
-    assert compacted.path.stat().st_size / 4000 < 10
+@pytest.mark.parametrize("commits", [[4000], [100] * 40])
+def test_an_event_takes_few_bytes_besides_its_command_id_where_there_are_many(
+    tmp_path: Path, commits: list[int]
+) -> None:
+    log = filled(tmp_path, commits)
+    merge(log)
+    assert sum(file.path.stat().st_size for file in log.files(0)) / 4000 < 10
 
 
 def test_a_log_has_an_identity_of_its_own_that_stays(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def bench(
         "bench.json"
     ),
 ) -> None:
-    """Measure this machine: each figure beside a limit of the same run. Takes four minutes."""
+    """Measure this machine: each figure beside a limit of the same run. Takes ten minutes."""
     from pipeline.extras.bench.run import run as run_bench
     from pipeline.extras.bench.table import WIDTH as BENCH_WIDTH
     from pipeline.extras.bench.table import as_json as as_bench_json

@@ -17,6 +17,12 @@ from pipeline.log.inputs import Inputs
 
 ROW_GROUP = 131_072
 
+PACKED_ROWS = 1000
+"""A smaller commit is not compressed: to set zstd up for each column takes 1 ms of it, and as much
+again of each reader, and it soon becomes part of a larger file."""
+
+_PACKED = {"compression": "zstd", "compression_level": 1}
+
 
 RUN = b"foldlog.run"
 """In the footer of a commit: which run of which process wrote it."""
@@ -65,11 +71,10 @@ def runs_in(metadata: pq.FileMetaData, first: int) -> dict[int, str]:
 
 
 def encoded(rows: pa.Table, inputs: Inputs, run: str = "") -> bytes:
-    """A commit's rows, encoded for speed. They are not packed: to set zstd up for each column takes
-    1 ms of a small commit, and as much again of each reader.
-    """
+    """A commit's rows. A small one is encoded for speed, a large one for size."""
     about = {INPUTS: inputs.encoded()} | ({RUN: run.encode()} if run else {})
-    return _encoded(rows.schema, [rows], about, {"compression": "none"})
+    packing = _PACKED if len(rows) >= PACKED_ROWS else {"compression": "none"}
+    return _encoded(rows.schema, [rows], about, packing)
 
 
 def encoded_compacted(
@@ -81,11 +86,7 @@ def encoded_compacted(
     of the schema. A reader of one aggregate skips row groups by their Bloom filters, one of some
     time by their ranges, since rows are in the order of time.
     """
-    options = {
-        "compression": "zstd",
-        "compression_level": 1,
-        "bloom_filter_options": {"aggregate_id": {"ndv": ROW_GROUP}},
-    }
+    options = {**_PACKED, "bloom_filter_options": {"aggregate_id": {"ndv": ROW_GROUP}}}
     about = {INPUTS: inputs.encoded(), RUNS: json.dumps(runs).encode()}
     return _encoded(schema, _groups(schema, pieces), about, options)
 

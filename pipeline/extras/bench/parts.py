@@ -17,4 +17,4 @@ class Part(StrEnum):
 
 
 QUICK = (Part.throughput, Part.delays, Part.rebuilds, Part.reactions)
-"""What a run of four minutes measures; the others take a log of 10 to 50 million events."""
+"""What a run of ten minutes measures; the others take a log of 10 to 50 million events."""
