@@ -98,7 +98,7 @@ def definitions(schema: pa.Schema, log: str = "log") -> dict[str, str]:
     not_of_events = {*OUTCOME_COLUMNS.names, *SENDING_COLUMNS.names}
     events = [n for n in schema.names if n not in not_of_events]
     rejections = [n for n in ENVELOPE.names if n not in ("version", "schema_version")]
-    sends = f" WHERE event_type NOT IN ('{SENT}', '{DEFERRED}')" if _has_sends(schema) else ""
+    sends = f" WHERE event_type NOT IN ('{SENT}', '{DEFERRED}')" if has_sends(schema) else ""
     return {
         "events": (
             f"SELECT {', '.join(map(named, events))} FROM {log}"
@@ -121,7 +121,8 @@ def definitions(schema: pa.Schema, log: str = "log") -> dict[str, str]:
     }
 
 
-def _has_sends(schema: pa.Schema) -> bool:
+def has_sends(schema: pa.Schema) -> bool:
+    """Whether the log has columns for what policies send."""
     return set(SENDING_COLUMNS.names) <= set(schema.names)
 
 
@@ -130,7 +131,7 @@ def sent(schema: pa.Schema, log: str) -> dict[str, str]:
 
     They are for questions: no read model is kept live from them.
     """
-    if not _has_sends(schema):
+    if not has_sends(schema):
         return {}
     about = (
         "SELECT s.partition, s.position, s.aggregate, s.aggregate_id,"

@@ -17,11 +17,12 @@ from pipeline.log.log import Log
 from projections.relations import rows_between, with_parts
 from projections.session import session
 
-_HANDLED = """
-    SELECT position, split_part(stream_id, '/', 1)::INTEGER AS sender,
+HANDLED = """
+    SELECT partition, position, split_part(stream_id, '/', 1)::INTEGER AS sender,
         split_part(stream_id, '/', 2)::BIGINT AS sent_at
     FROM log WHERE contains(stream_id, '/')
 """
+"""Of the SQL relation `log` the rows of what partitions have sent, and where that stands."""
 
 _STREAM_ID = "SELECT max_by(stream_id, position) FROM log WHERE NOT contains(stream_id, '/')"
 
@@ -56,7 +57,7 @@ def first_beyond(log: Log, number: int, end: int, ends: Mapping[int, int]) -> in
 
 def _asked(log: Log, number: int, end: int, query: str) -> list[tuple[Any, ...]]:
     schema = pa.schema([*ENVELOPE, *SENDING_COLUMNS])
-    parts = {"log": rows_between(log, schema, {}, {number: end}), "handled": _HANDLED}
+    parts = {"log": rows_between(log, schema, {}, {number: end}), "handled": HANDLED}
     with session() as db:
         db.execute("SET enable_progress_bar = false")
         return db.execute(with_parts(parts, query)).fetchall()

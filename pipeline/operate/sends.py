@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ingest.domain import Domain
-from ingest.envelope import DEFERRED, SENDING_COLUMNS, SENT
+from ingest.envelope import DEFERRED, SENT
 from pipeline.log.log import Log
-from projections.relations import with_parts
+from pipeline.operate.inputs_at import HANDLED
+from projections.relations import has_sends, with_parts
 from projections.session import session
 from projections.upcast import current_rows
 
 SHOWN_MAX = 10
 
-_HANDLED = """
-    SELECT partition, stream_id, split_part(stream_id, '/', 1)::INTEGER AS sender,
-        split_part(stream_id, '/', 2)::BIGINT AS sent_at, min(position) AS position,
-        max(position) - min(position) + 1 - count(*) AS others_between
-    FROM log WHERE contains(stream_id, '/') GROUP BY partition, stream_id
+_EACH = f"""
+    SELECT partition, sender, sent_at, sender || '/' || sent_at AS stream_id,
+        min(position) AS position, max(position) - min(position) + 1 - count(*) AS others_between
+    FROM ({HANDLED}) GROUP BY partition, sender, sent_at
 """
 
 _SENT = f"""
@@ -50,7 +50,7 @@ _WRONG = """
 
 def wrong_sends(domain: Domain, log: Log) -> Iterator[str]:
     """A line for each send that is lost, handled twice, out of order, or was never sent."""
-    if not set(SENDING_COLUMNS.names) <= set(domain.schema.names):
+    if not has_sends(domain.schema):
         return
     tails = {p: log.tail(p) for p in range(log.partitions)}
     until = {p: tail.next_position for p, tail in tails.items()}
@@ -62,7 +62,7 @@ def wrong_sends(domain: Domain, log: Log) -> Iterator[str]:
     values = ", ".join(map(str, cursors)) or "(-1, -1, 0)"
     parts = {
         "log": current_rows(domain, log, {}, until),
-        "handled": _HANDLED,
+        "handled": _EACH,
         "sent": _SENT,
         "cursors": f"SELECT * FROM (VALUES {values}) t(sender, partition, cursor)",
     }

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.domain import Domain
+from ingest.envelope import DEFERRED
 from ingest.errors import FoldlogError
 from pipeline.decide.aggregates import Aggregates
 from pipeline.decide.deadlines import Deadlines
@@ -90,9 +91,8 @@ def _restore(
 
 def _fold_deadlines(partition: Partition, rows: pa.Table) -> None:
     """Those that rows of the partition's log have asked for, and handled."""
-    for send in sends_in(partition.number, rows):
-        if send.due_us is not None:
-            partition.deadlines.add(send)
+    for send in sends_in(partition.number, rows.filter(pc.equal(rows["event_type"], DEFERRED))):
+        partition.deadlines.add(send)
     own = f"{partition.number}/"
     sources = rows["stream_id"].filter(pc.starts_with(rows["stream_id"], own))
     for source in sources.to_pylist():
